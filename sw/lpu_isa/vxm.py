@@ -133,11 +133,11 @@ class Write(IntEnum):
 
 
 class Quantise(IntEnum):
-    """Where the quantised result goes, and its scale."""
+    """Where the quantised result goes, and its scale. A quantising pass has interval 1 (else fault COUNT)."""
 
     NONE = 0
     ACT = 1  # activation buffer, shared exponent a block
-    ROW = 2  # a row of weight words, scale 1: columns (step mod C/R) * R onwards; K cache
+    ROW = 2  # a row of weight words, scale 1: columns (step mod block) * R onwards, the others are kept; K cache
     COLUMN = 3  # a column of weight words, scale 1, one word a step; V cache
 
 
@@ -182,6 +182,9 @@ def slot(config: TileConfig) -> Slot:
         Field("quantise", 2, "where the quantised result goes", enum=Quantise),
         Field("q", wide, "first activation block, or weight word"),
         register_field("q_reg", "added to `q`"),
+        Field("block", address_bits(config.words_per_block) + 1 if config.words_per_block > 1 else 1,
+              "ACT, ROW: vectors after which a block is closed, 1..C/R; the rest of an ACT block is zero",
+              default=config.words_per_block),
         Field("q_step", 8, "added to `q` a block (ACT, ROW) or a step (COLUMN)", signed=True, default=1),
         register_field("index_reg", "ROW: row, modulo rows; COLUMN: column, modulo cols"),
         Field("tracker", 2, "ACT: tracker that remembers the largest block code of this operation"),
@@ -295,7 +298,7 @@ def use(config: TileConfig, op: Mapping[str, int], registers: Sequence[int]) -> 
     if op["quantise"] != Quantise.NONE:
         claims.append(Claim("vxm.quantise", stage.result + np.arange(cycle[-1] + config.words_per_block)))
         landed = stage.result + quantise_latency(config) + cycle
-        block = step // config.words_per_block
+        block = step // op["block"]
         if op["quantise"] == Quantise.ACT:
             accesses.append(Access("act", address("q", block), landed, write=True))
             tracker = np.full(count, op["tracker"] % TRACKERS)
