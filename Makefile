@@ -1,0 +1,67 @@
+# Targets are one line each: the work is in `lpu` (try `.venv/bin/lpu --help`), pytest and the linters.
+# Variables can be set on the command line, as in `make sim PROMPT="The dog" TOKENS=50`.
+
+PYTHON ?= python3
+MODEL ?= models/story-llama
+PROMPT ?= Once upon a time
+TOKENS ?= 200
+ENGINE ?= rtl
+JOBS ?= auto
+
+BIN := .venv/bin
+LPU := $(BIN)/lpu
+SETUP := .venv/.setup-done
+
+# In the environment, so that a shell never reads them as anything but one word each.
+export MODEL PROMPT
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sim test lint rtl wave bench synth docs clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+setup: $(SETUP) ## Install the pinned tools into .venv (the other targets do it when it is due)
+
+sim: $(SETUP) ## Tell a story on the RTL, under Verilator, and write sim_build/sim.json
+	@mkdir -p sim_build
+	@$(LPU) run --model "$$MODEL" --prompt "$$PROMPT" --tokens $(TOKENS) --engine $(ENGINE) --json sim_build/sim.json
+
+test: $(SETUP) ## Run all tests: ISA, compiler, simulator, RTL
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
+
+lint: $(SETUP) ## Check style, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+rtl: $(SETUP) ## Write the tile's Verilog to sim_build/rtl/
+	$(LPU) rtl --tile 8x16
+
+wave: $(SETUP) ## Record the waveform of a kernel and say how to open it
+	$(LPU) wave
+
+bench: $(SETUP) ## Measure cycles, utilisation and speed
+	$(LPU) bench
+
+synth: $(SETUP) ## Count the tile's ECP5 cells with Yosys, in sim_build/synth.json
+	$(LPU) synth
+
+docs: $(SETUP) ## Write the generated pages: the ISA and the picture of the tile
+	$(LPU) docs
+
+clean: ## Remove what the other targets wrote, except .venv
+	rm -rf sim_build .pytest_cache .ruff_cache .import_linter_cache
+	find sw rtl tb tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Built anew from nothing, since a package that left the lock must leave the environment too. `-I` keeps the modules
+# beside the checker out of its import path.
+$(SETUP): pyproject.toml requirements.lock
+	@command -v "$(PYTHON)" >/dev/null || { echo '$(PYTHON) is missing: apt install python3 python3-venv' >&2; exit 1; }
+	@"$(PYTHON)" -I sw/lpu_sw/system_check.py
+	@echo 'Installing the pinned tools into .venv (once; some 250 MB to download)'
+	@"$(PYTHON)" -m venv --clear .venv
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

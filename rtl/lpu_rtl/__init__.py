@@ -1,0 +1,1 @@
+"""The tile in Amaranth: a unit a file, wired together in `tile`."""

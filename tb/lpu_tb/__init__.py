@@ -1,0 +1,1 @@
+"""What runs in the Verilog simulator, or serves it: build, benches, transports, scoreboard, engine."""
