@@ -1,0 +1,162 @@
+"""Reader of Hugging Face Llamas: ``config.json`` and one float32 ``model.safetensors``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from lpu_sw.model import LlamaConfig, LlamaModel, ModelError, split_heads
+
+__all__ = ["read_safetensors"]
+
+ARCHITECTURE = "LlamaForCausalLM"
+DTYPE = "F32"
+
+TENSOR_NAMES = {
+    "embedding": "model.embed_tokens.weight",
+    "final_norm": "model.norm.weight",
+    "classifier": "lm_head.weight",
+    "attention_norm": "input_layernorm.weight",
+    "wq": "self_attn.q_proj.weight",
+    "wk": "self_attn.k_proj.weight",
+    "wv": "self_attn.v_proj.weight",
+    "wo": "self_attn.o_proj.weight",
+    "feed_forward_norm": "post_attention_layernorm.weight",
+    "gate": "mlp.gate_proj.weight",
+    "up": "mlp.up_proj.weight",
+    "down": "mlp.down_proj.weight",
+}
+LAYER_TENSOR = re.compile(r"model\.layers\.(\d+)\.(.+)")
+# Older exports store the rotary frequencies, which follow from the config.
+DERIVED_TENSOR = re.compile(r".*rotary_emb\.inv_freq")
+
+# Options that change the arithmetic: the only values that the tile's Llama has.
+FIXED_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "rope_scaling": (None,),
+    "quantization_config": (None,),
+    "sliding_window": (None,),
+    "partial_rotary_factor": (None, 1.0),
+}
+
+
+def read_safetensors(weights: Path) -> LlamaModel:
+    """Read a ``.safetensors`` file and the ``config.json`` beside it.
+
+    Raises ModelError for another architecture, option or dtype than we have, and for missing, unknown, misshapen or
+    corrupt contents.
+    """
+    _check_files(weights)
+    config = _read_config(weights.parent)
+    tensors = _read_tensors(weights)
+    n_layers = 1 + max((int(match[1]) for name in tensors if (match := LAYER_TENSOR.fullmatch(name))), default=-1)
+    if n_layers != config.n_layers:
+        raise ModelError(f"{weights.name} holds {n_layers} layers, config.json says {config.n_layers}")
+    unknown = [name for name in tensors if not _is_known(name)]
+    if unknown:
+        raise ModelError(f"unknown tensors in {weights.name}: {', '.join(unknown)}")
+    model = LlamaModel.from_tensors(config, tensors, _spell)
+    classifier = tensors.get(TENSOR_NAMES["classifier"], model.classifier)
+    if not np.array_equal(classifier, model.classifier):
+        raise ModelError("config.json ties the classifier to the embedding, but lm_head.weight differs from it")
+    return model
+
+
+def _spell(name: str) -> str:
+    """Hugging Face's name of one of our tensors, ``layers.0.wq`` for instance."""
+    *place, kind = name.split(".")
+    return ".".join(["model", *place, TENSOR_NAMES[kind]] if place else [TENSOR_NAMES[kind]])
+
+
+def _is_known(name: str) -> bool:
+    match = LAYER_TENSOR.fullmatch(name)
+    return (match[2] if match else name) in TENSOR_NAMES.values() or DERIVED_TENSOR.fullmatch(name) is not None
+
+
+def _check_files(weights: Path) -> None:
+    folder = weights.parent
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"no config.json in {folder}, expected config.json and {weights.name} side by side")
+    if not weights.is_file():
+        if (folder / f"{weights.name}.index.json").is_file():
+            raise ModelError(f"the checkpoint is sharded, expected a single {weights.name}")
+        raise ModelError(f"no {weights.name} in {folder}, expected config.json and {weights.name} side by side")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path.name} is not valid JSON: {error}") from error
+    if not isinstance(contents, dict):
+        raise ModelError(f"{path.name} holds a {type(contents).__name__}, expected an object")
+    return contents
+
+
+def _read_config(folder: Path) -> LlamaConfig:
+    options = _read_json(folder / "config.json")
+    architectures = options.get("architectures", [ARCHITECTURE] if options.get("model_type") == "llama" else None)
+    if architectures != [ARCHITECTURE]:
+        raise ModelError(f"the architecture is {architectures}, supported: {ARCHITECTURE}")
+    rope = options.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise ModelError(f"rope_type is {rope['rope_type']!r}, supported: 'default'")
+    for name, allowed in FIXED_OPTIONS.items():
+        value = options.get(name, allowed[0])
+        if value not in allowed:
+            raise ModelError(f"{name} is {value!r}, supported: {allowed[-1]!r}")
+    dim, n_heads = _integer(options, "hidden_size"), _integer(options, "num_attention_heads")
+    generation = folder / "generation_config.json"
+    special = options | (_read_json(generation) if generation.is_file() else {})
+    stop = special.get("eos_token_id", 2)
+    return LlamaConfig(
+        dim=dim,
+        hidden_dim=_integer(options, "intermediate_size"),
+        n_layers=_integer(options, "num_hidden_layers"),
+        n_heads=n_heads,
+        n_kv_heads=_integer(options, "num_key_value_heads", n_heads),
+        head_dim=_integer(options, "head_dim") if options.get("head_dim") is not None else split_heads(dim, n_heads),
+        vocab_size=_integer(options, "vocab_size"),
+        max_positions=_integer(options, "max_position_embeddings", 2048),
+        rope_theta=_number(rope if "rope_theta" in rope else options, "rope_theta", 10000.0),
+        norm_epsilon=_number(options, "rms_norm_eps", 1e-6),
+        rope_pairs="half",
+        tied=bool(options.get("tie_word_embeddings", False)),
+        bos_id=special.get("bos_token_id", 1),
+        stop_ids=tuple(stop) if isinstance(stop, list) else () if stop is None else (stop,),
+    )
+
+
+def _number(options: dict[str, Any], name: str, default: float | None = None) -> float:
+    """A number of config.json; without a default (Hugging Face's) it must be there."""
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(f"config.json has {name} = {value!r}, expected a number")
+    return value
+
+
+def _integer(options: dict[str, Any], name: str, default: int | None = None) -> int:
+    value = _number(options, name, default)
+    if not isinstance(value, int):
+        raise ModelError(f"config.json has {name} = {value!r}, expected a whole number")
+    return value
+
+
+def _read_tensors(weights: Path) -> dict[str, np.ndarray]:
+    try:
+        with safetensors.safe_open(weights, framework="numpy") as file:
+            names = list(file.keys())
+            for name in names:
+                dtype = file.get_slice(name).get_dtype()
+                if dtype != DTYPE:
+                    raise ModelError(f"tensor {name} is {dtype}, supported: {DTYPE} (float32)")
+            return {name: file.get_tensor(name) for name in names}
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{weights.name} is corrupt or truncated: {error}") from error

@@ -1,0 +1,133 @@
+"""Llama in float32 NumPy: the arithmetic of the model's authors, without any of the tile's.
+
+Source: Touvron et al., "LLaMA" (2023); grouped-query attention: Ainslie et al. (2023); rotary embedding: Su et al.
+(2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lpu_sw.heldout import cross_entropy
+from lpu_sw.model import LlamaConfig, LlamaLayer, LlamaModel
+
+__all__ = ["FloatLlama", "greedy", "next_token_losses"]
+
+
+class FloatLlama:
+    """Forward pass with a KV cache. ``position`` counts the tokens seen."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self.model = model
+        self.position = 0
+        config = model.config
+        self._cos, self._sin = rotary_tables(config)
+        cache_shape = (config.n_layers, config.n_kv_heads, config.max_positions, config.head_dim)
+        self._keys = np.zeros(cache_shape, np.float32)
+        self._values = np.zeros(cache_shape, np.float32)
+
+    def step(self, token: int) -> np.ndarray:
+        """Take the next token; float32 logits (vocab,) for the one after it."""
+        return self.forward([token])[0]
+
+    def forward(self, tokens: Sequence[int]) -> np.ndarray:
+        """Take the next n tokens at once; float32 logits (n, vocab), row i for the token after the i-th.
+
+        Raises ValueError when a token is outside the vocabulary or the context is full.
+        """
+        config, end = self.model.config, self.position + len(tokens)
+        if end > config.max_positions:
+            raise ValueError(f"{end} tokens do not fit into the context of {config.max_positions}")
+        for token in tokens:
+            if not 0 <= token < config.vocab_size:
+                raise ValueError(f"token {token} is outside the vocabulary of {config.vocab_size}")
+        hidden = self.model.embedding[list(tokens)]
+        for index, layer in enumerate(self.model.layers):
+            normed = rms_norm(hidden, layer.attention_norm, config.norm_epsilon)
+            hidden = hidden + self._attend(index, layer, normed) @ layer.wo.T
+            normed = rms_norm(hidden, layer.feed_forward_norm, config.norm_epsilon)
+            hidden = hidden + (silu(normed @ layer.gate.T) * (normed @ layer.up.T)) @ layer.down.T
+        self.position = end
+        return rms_norm(hidden, self.model.final_norm, config.norm_epsilon) @ self.model.classifier.T
+
+    def _attend(self, index: int, layer: LlamaLayer, normed: np.ndarray) -> np.ndarray:
+        """Attention of n new tokens over the cache and themselves: (n, dim) -> (n, query_dim)."""
+        config, n = self.model.config, len(normed)
+        start, end = self.position, self.position + n
+        keys, values = self._keys[index, :, :end], self._values[index, :, :end]
+        queries = self._rotate((normed @ layer.wq.T).reshape(n, config.n_heads, config.head_dim))
+        keys[:, start:] = self._rotate((normed @ layer.wk.T).reshape(n, config.n_kv_heads, -1)).swapaxes(0, 1)
+        values[:, start:] = (normed @ layer.wv.T).reshape(n, config.n_kv_heads, -1).swapaxes(0, 1)
+
+        # (kv heads, query heads that share one, n, head_dim) against (kv heads, 1, end, head_dim)
+        grouped = queries.swapaxes(0, 1).reshape(config.n_kv_heads, -1, n, config.head_dim)
+        scores = grouped @ keys[:, None].swapaxes(-1, -2) / np.float32(np.sqrt(config.head_dim))
+        is_later = np.arange(end) > np.arange(start, end)[:, None]
+        weights = softmax(np.where(is_later, np.float32(-np.inf), scores))
+        return (weights @ values[:, None]).reshape(config.n_heads, n, -1).swapaxes(0, 1).reshape(n, -1)
+
+    def _rotate(self, heads: np.ndarray) -> np.ndarray:
+        """Turn each pair of components by its position's angle. heads: (n, heads, head_dim)."""
+        places = slice(self.position, self.position + len(heads))
+        cos, sin = self._cos[places, None], self._sin[places, None]
+        first, second = pair_components(self.model.config)
+        turned = np.empty_like(heads)
+        turned[..., first] = heads[..., first] * cos - heads[..., second] * sin
+        turned[..., second] = heads[..., first] * sin + heads[..., second] * cos
+        return turned
+
+
+def pair_components(config: LlamaConfig) -> tuple[slice, slice]:
+    """Components of a head that turn together: the first and the second of every pair."""
+    if config.rope_pairs == "interleaved":
+        return slice(0, None, 2), slice(1, None, 2)
+    return slice(0, config.head_dim // 2), slice(config.head_dim // 2, None)
+
+
+def rotary_tables(config: LlamaConfig) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of position * rope_theta ** (-2 i / head_dim): float32 (max_positions, head_dim / 2) each."""
+    frequencies = config.rope_theta ** (-np.arange(0, config.head_dim, 2) / config.head_dim)
+    angles = np.outer(np.arange(config.max_positions), frequencies)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def rms_norm(hidden: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
+    """Divide by the root mean square over the last axis, then scale."""
+    mean_square = np.mean(hidden * hidden, axis=-1, keepdims=True)
+    return hidden / np.sqrt(mean_square + np.float32(epsilon)) * weight
+
+
+def silu(values: np.ndarray) -> np.ndarray:
+    """x / (1 + exp(-x)); exp may overflow to infinity, which gives the right 0."""
+    with np.errstate(over="ignore"):
+        return values / (1 + np.exp(-values))
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis."""
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def greedy(model: LlamaModel, prompt: Sequence[int], n_tokens: int, n_valid: int | None = None) -> list[int]:
+    """Continue a prompt with the likeliest token each time, the lowest id of equals.
+
+    n_valid: ids from here on are padding and are not chosen. Returns at most ``n_tokens`` ids, fewer when a stop id
+    (the last one then) or the end of the context comes first.
+    """
+    llama, tokens = FloatLlama(model), []
+    n_tokens = min(n_tokens, model.config.max_positions - len(prompt) + 1)
+    logits = llama.forward(prompt)[-1]
+    while len(tokens) < n_tokens:
+        tokens.append(int(np.argmax(logits[:n_valid])))
+        if tokens[-1] in model.config.stop_ids or len(tokens) == n_tokens:
+            break
+        logits = llama.step(tokens[-1])
+    return tokens
+
+
+def next_token_losses(model: LlamaModel, tokens: Sequence[int]) -> np.ndarray:
+    """Loss in nats of each token but the first, given those before it: float64 (n - 1,), all in one pass."""
+    return cross_entropy(FloatLlama(model).forward(tokens[:-1]), np.array(tokens[1:]))
