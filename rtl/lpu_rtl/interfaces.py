@@ -40,6 +40,8 @@ FAULT_BITS = ceil_log2(max(Fault) + 1)
 LATE_SCALARS = ("multiply_reg", "add_reg", "gain_reg")
 """Register fields of the vector slot that are read when their unit starts, not at issue."""
 
+_DESTINATIONS = ("rd", "reduce_reg")
+
 
 def slot_layout(slot: Slot) -> data.StructLayout:
     """Bits of a slot as a struct; enumerations are unsigned."""
@@ -48,7 +50,7 @@ def slot_layout(slot: Slot) -> data.StructLayout:
 
 def issue_operands(slot: Slot) -> list[str]:
     """Names of the register fields whose values a unit receives with its operation."""
-    return [f.name for f in slot.fields if f.register and f.name not in LATE_SCALARS]
+    return [f.name for f in slot.fields if f.register and f.name not in LATE_SCALARS + _DESTINATIONS]
 
 
 def vector_layout(config: TileConfig) -> data.ArrayLayout:
