@@ -10,7 +10,9 @@ JOBS ?= auto
 
 BIN := .venv/bin
 LPU := $(BIN)/lpu
-SETUP := .venv/.setup-done
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+TOOLS := .venv/.tools-installed
+SETUP := .venv/.project-installed
 
 # In the environment, so that a shell never reads them as anything but one word each.
 export MODEL PROMPT
@@ -57,11 +59,14 @@ clean: ## Remove what the other targets wrote, except .venv
 
 # Built anew from nothing, since a package that left the lock must leave the environment too. `-I` keeps the modules
 # beside the checker out of its import path.
-$(SETUP): pyproject.toml requirements.lock
+$(TOOLS): requirements.lock
 	@command -v "$(PYTHON)" >/dev/null || { echo '$(PYTHON) is missing: apt install python3 python3-venv' >&2; exit 1; }
 	@"$(PYTHON)" -I sw/lpu_sw/system_check.py
 	@echo 'Installing the pinned tools into .venv (once; some 250 MB to download)'
 	@"$(PYTHON)" -m venv --clear .venv
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement requirements.lock
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) --require-hashes --requirement requirements.lock
+	@touch $@
+
+$(SETUP): pyproject.toml $(TOOLS)
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
