@@ -6,7 +6,7 @@ Source: Touvron et al., "LLaMA" (2023); grouped-query attention: Ainslie et al. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,11 +16,20 @@ from lpu_sw.model import LlamaConfig, LlamaLayer, LlamaModel
 __all__ = ["FloatLlama", "greedy", "next_token_losses"]
 
 
-class FloatLlama:
-    """Forward pass with a KV cache. ``position`` counts the tokens seen."""
+def _ignore(name: str, layer: int, values: np.ndarray) -> None:
+    """Observer of nothing."""
 
-    def __init__(self, model: LlamaModel) -> None:
+
+class FloatLlama:
+    """Forward pass with a KV cache. ``position`` counts the tokens seen.
+
+    observe(name, layer, values): called with what the forward pass makes on its way, tokens first: ``hidden`` (before
+    each norm; layer ``n_layers`` is the last), ``queries``, ``keys``, ``values``, ``attended`` and ``gated``.
+    """
+
+    def __init__(self, model: LlamaModel, observe: Callable[[str, int, np.ndarray], None] = _ignore) -> None:
         self.model = model
+        self._observe = observe
         self.position = 0
         config = model.config
         self._cos, self._sin = rotary_tables(config)
@@ -45,10 +54,17 @@ class FloatLlama:
                 raise ValueError(f"token {token} is outside the vocabulary of {config.vocab_size}")
         hidden = self.model.embedding[list(tokens)]
         for index, layer in enumerate(self.model.layers):
+            self._observe("hidden", index, hidden)
             normed = rms_norm(hidden, layer.attention_norm, config.norm_epsilon)
-            hidden = hidden + self._attend(index, layer, normed) @ layer.wo.T
+            attended = self._attend(index, layer, normed)
+            self._observe("attended", index, attended)
+            hidden = hidden + attended @ layer.wo.T
+            self._observe("hidden", index, hidden)
             normed = rms_norm(hidden, layer.feed_forward_norm, config.norm_epsilon)
-            hidden = hidden + (silu(normed @ layer.gate.T) * (normed @ layer.up.T)) @ layer.down.T
+            gated = silu(normed @ layer.gate.T) * (normed @ layer.up.T)
+            self._observe("gated", index, gated)
+            hidden = hidden + gated @ layer.down.T
+        self._observe("hidden", config.n_layers, hidden)
         self.position = end
         return rms_norm(hidden, self.model.final_norm, config.norm_epsilon) @ self.model.classifier.T
 
@@ -60,6 +76,9 @@ class FloatLlama:
         queries = self._rotate((normed @ layer.wq.T).reshape(n, config.n_heads, config.head_dim))
         keys[:, start:] = self._rotate((normed @ layer.wk.T).reshape(n, config.n_kv_heads, -1)).swapaxes(0, 1)
         values[:, start:] = (normed @ layer.wv.T).reshape(n, config.n_kv_heads, -1).swapaxes(0, 1)
+        self._observe("queries", index, queries)
+        self._observe("keys", index, keys[:, start:].swapaxes(0, 1))
+        self._observe("values", index, values[:, start:].swapaxes(0, 1))
 
         # (kv heads, query heads that share one, n, head_dim) against (kv heads, 1, end, head_dim)
         grouped = queries.swapaxes(0, 1).reshape(config.n_kv_heads, -1, n, config.head_dim)

@@ -1,0 +1,1 @@
+"""From operations in the order of their meaning to operations on cycles."""
