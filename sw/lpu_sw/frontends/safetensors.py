@@ -115,7 +115,7 @@ def _read_config(folder: Path) -> LlamaConfig:
     dim, n_heads = _integer(options, "hidden_size"), _integer(options, "num_attention_heads")
     generation = folder / "generation_config.json"
     special = options | (_read_json(generation) if generation.is_file() else {})
-    stop = special.get("eos_token_id", 2)
+    bos_ids = _token_ids(special, "bos_token_id", 1)
     return LlamaConfig(
         dim=dim,
         hidden_dim=_integer(options, "intermediate_size"),
@@ -129,8 +129,8 @@ def _read_config(folder: Path) -> LlamaConfig:
         norm_epsilon=_number(options, "rms_norm_eps", 1e-6),
         rope_pairs="half",
         tied=bool(options.get("tie_word_embeddings", False)),
-        bos_id=special.get("bos_token_id", 1),
-        stop_ids=tuple(stop) if isinstance(stop, list) else () if stop is None else (stop,),
+        bos_id=bos_ids[0] if bos_ids else None,
+        stop_ids=_token_ids(special, "eos_token_id", 2),
     )
 
 
@@ -147,6 +147,15 @@ def _integer(options: dict[str, Any], name: str, default: int | None = None) -> 
     if not isinstance(value, int):
         raise ModelError(f"config.json has {name} = {value!r}, expected a whole number")
     return value
+
+
+def _token_ids(options: dict[str, Any], name: str, default: int) -> tuple[int, ...]:
+    """Ids of a special token: one, a list, or null for none."""
+    value = options.get(name, default)
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(token) is int for token in ids):
+        raise ModelError(f"{name} is {value!r}, expected token ids")
+    return tuple(ids)
 
 
 def _read_tensors(weights: Path) -> dict[str, np.ndarray]:

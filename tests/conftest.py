@@ -1,0 +1,51 @@
+"""What several tests share: where the models are, and small models of random weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Matrices this small are slower on several threads, most of all beside other tests. Read when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+
+from lpu_sw.model import LlamaConfig, LlamaModel, layer_shapes, model_shapes
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def story_llama() -> Path:
+    """Folder of the model that the project ships."""
+    return REPOSITORY / "models" / "story-llama"
+
+
+@pytest.fixture(scope="session")
+def stories260k() -> Path:
+    """Folder of Karpathy's stories260K, which is not shipped: looked for in ``LPU_MODELS``, skipped when absent."""
+    models = Path(os.environ.get("LPU_MODELS", REPOSITORY.parent / "shared" / "models"))
+    folder = models / "stories260K"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder} (set LPU_MODELS to the folder that holds stories260K)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable[..., LlamaModel]:
+    """Maker of models: ``random_model(config, seed)``, weights normal and small, norms around 1."""
+
+    def make(config: LlamaConfig, seed: int = 0) -> LlamaModel:
+        random = np.random.default_rng(seed)
+        shapes = model_shapes(config)
+        for layer in range(config.n_layers):
+            shapes |= {f"layers.{layer}.{name}": shape for name, shape in layer_shapes(config).items()}
+        tensors = {
+            name: (random.normal(size=shape) * shape[-1] ** -0.5 + ("norm" in name)).astype(np.float32)
+            for name, shape in shapes.items()
+        }
+        return LlamaModel.from_tensors(config, tensors)
+
+    return make
