@@ -1,6 +1,6 @@
 """Train a tiny Llama on a file of short stories, from scratch, on the CPU.
 
-    pip install "lpu-tile[train]"
+    pip install ".[train]"
     python models/train.py --data stories.txt --out story --minutes 55
 
 The data file holds one story after another with a blank line between. The script trains a 512-entry byte-level BPE

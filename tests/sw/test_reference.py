@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,10 @@ from lpu_sw.frontends.tokenizer import decode, load_tokenizer
 from lpu_sw.heldout import read_stories, story_tokens
 from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.reference.llama import FloatLlama, greedy, next_token_losses
+
+CONFIG = LlamaConfig(
+    dim=24, hidden_dim=52, n_layers=2, n_heads=6, n_kv_heads=3, head_dim=10, vocab_size=77, max_positions=41
+)  # fmt: skip
 
 
 def plain_logits(model: LlamaModel, tokens: list[int]) -> np.ndarray:
@@ -52,12 +58,8 @@ def plain_logits(model: LlamaModel, tokens: list[int]) -> np.ndarray:
     return normed(hidden, model.final_norm) @ model.classifier.T
 
 
-def config(**changes) -> LlamaConfig:
-    sizes = {
-        "dim": 24, "hidden_dim": 52, "n_layers": 2, "n_heads": 6, "n_kv_heads": 3, "head_dim": 10, "vocab_size": 77,
-        "max_positions": 41,
-    }  # fmt: skip
-    return LlamaConfig(**(sizes | changes))
+def config(**changes: Any) -> LlamaConfig:
+    return dataclasses.replace(CONFIG, **changes)
 
 
 @pytest.mark.parametrize("rope_pairs", ["interleaved", "half"])
