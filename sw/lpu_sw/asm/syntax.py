@@ -1,0 +1,60 @@
+"""What the text form adds to the ISA: the order of the sequencer's operands, and the words that are not ISA names."""
+
+from collections.abc import Mapping
+
+from lpu_isa.bundle import SLOTS, BundleFormat
+from lpu_isa.fields import Field, Slot
+from lpu_isa.icu import BRANCHES, IcuOp
+
+__all__ = ["DONE", "FORMS", "SEQUENCER", "SPACES", "TIMED", "mnemonics", "register_twin"]
+
+SEQUENCER = "icu"
+"""The slot whose operations are written without the slot's name, with operands in order."""
+
+TIMED = "timed"
+DONE = "done"
+
+SPACES = ("wmem", "vmem", "smem", "act", "acc")
+"""Memories in which a region can be named; the first three can be given data."""
+
+_THREE = ("rd", "rs", "rt")
+_IMMEDIATE = ("rd", "rs", "imm")
+_LANE = ("rd", "imm+rs", "rt")
+_COMPARE = ("rs", "rt", "imm")
+
+FORMS: dict[IcuOp, tuple[str, ...]] = {
+    IcuOp.LI: ("rd", "imm"),
+    IcuOp.ADDI: _IMMEDIATE,
+    IcuOp.ADD: _THREE,
+    IcuOp.SUB: _THREE,
+    IcuOp.ANDI: _IMMEDIATE,
+    IcuOp.SHL: _IMMEDIATE,
+    IcuOp.SHR: _IMMEDIATE,
+    IcuOp.FUNCTION: ("rd", "function", "rs"),
+    IcuOp.VLANE: _LANE,
+    IcuOp.SLANE: _LANE,
+    IcuOp.LOOP: ("imm+rs",),
+    IcuOp.END: (),
+    IcuOp.JUMP: ("imm",),
+    **dict.fromkeys(set(BRANCHES) - {IcuOp.JUMP}, _COMPARE),
+    IcuOp.TIMING: ("imm+rs",),
+    IcuOp.RECV: ("rd",),
+    IcuOp.SEND: ("rs",),
+    IcuOp.HALT: (),
+}
+"""Operands of a sequencer operation in the order in which they are written; ``imm+rs`` is a number plus a register."""
+
+
+def mnemonics(layout: BundleFormat) -> Mapping[str, tuple[str, int]]:
+    """Written name of every operation but NOP -> its slot and code: ``li``, ``mxm.matmul``, ``vxm.pass`` ..."""
+    return {
+        member.name.lower() if name == SEQUENCER else f"{name}.{member.name.lower()}": (name, int(member))
+        for name in SLOTS
+        for member in layout.slots[name].by_name["op"].enum or ()
+        if member
+    }
+
+
+def register_twin(slot: Slot, field: Field) -> Field | None:
+    """The register field that is added to a numeric ``field``, if it has one."""
+    return None if field.enum is not None else slot.by_name.get(f"{field.name}_reg")
