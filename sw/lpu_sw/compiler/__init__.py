@@ -1,0 +1,1 @@
+"""Compiler: a Llama and a tile in, an image and the cycles of every token out."""

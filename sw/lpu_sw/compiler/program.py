@@ -1,0 +1,275 @@
+"""The program of a Llama: scheduled pieces, the loops around them, and the cycles of every position.
+
+    start: parameters from the inbox
+    token: a token from the inbox, or the last one's successor
+           prologue | layer, n_layers times | classifier (not while the prompt has more tokens) | outbox
+
+The layer's bundles are the same for every layer and position. Their distances come from timing memory, one row for each
+bucket of positions: attention over more tokens takes longer, and how much longer is known.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from lpu_isa.bundle import Bundle, BundleFormat
+from lpu_isa.config import TileConfig
+from lpu_isa.fields import REGISTERS, Operation, Use
+from lpu_isa.icu import ALU, BRANCH, TIMING, IcuOp
+
+from lpu_sw.schedule.dependences import dependences
+from lpu_sw.schedule.list_scheduler import list_schedule, place_in_order
+from lpu_sw.schedule.reservation import ReservationTable
+
+from .layout import Layout, ceil_div
+from .lower import Lowering, Register, Step
+
+__all__ = ["NO_TOKEN", "LlamaProgram", "build_program"]
+
+NO_TOKEN = 0xFFFFFFFF
+"""Posted for a position whose logits were not made, because the next token is already in the inbox."""
+
+PARAMETERS = (Register.FORCED, Register.LIMIT, Register.SAMPLED, Register.STOP, Register.EPSILON)
+"""Registers that the first words of the inbox go to, in this order; then come the tokens of the prompt."""
+
+
+@dataclass
+class Piece:
+    """Operations with their issue cycles, sorted; cycle 0 is the first one's."""
+
+    steps: list[Step]
+    uses: list[Use]
+    issue: list[int]
+
+
+@dataclass
+class LlamaProgram:
+    """Bundles, timing memory, and what is known before anything runs.
+
+    names : one name a bundle. labels : bundle numbers of ``start``, ``token``, ``layer`` ...
+    start_cycles : from the machine's start to the first position's first bundle.
+    prefill_cycles, decode_cycles : cycles of each position, without and with the classifier, from post to post.
+    """
+
+    bundles: list[Bundle] = field(default_factory=list)
+    timings: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+    start_cycles: int = 0
+    prefill_cycles: list[int] = field(default_factory=list)
+    decode_cycles: list[int] = field(default_factory=list)
+
+
+def _merge(uses: Iterable[Use]) -> Use:
+    """What the operations of one bundle touch together."""
+    uses = list(uses)
+    return Use(tuple(a for use in uses for a in use.accesses), tuple(c for use in uses for c in use.claims))
+
+
+def _uses(isa: BundleFormat, steps: Sequence[Step], registers: Sequence[int]) -> list[Use]:
+    return [_merge(isa.use(op, registers) for op in step.operations.values()) for step in steps]
+
+
+def _joined(before: Piece, after: Piece) -> int:
+    """Smallest distance from cycle 0 of one piece to cycle 0 of the piece that follows it."""
+    n = len(before.uses)
+    distances = dependences([*before.uses, *after.uses])
+    need = max(before.issue) + 1
+    for j, issue in enumerate(after.issue):
+        for i, distance in distances[n + j].items():
+            if i < n:
+                need = max(need, before.issue[i] + distance - issue)
+    table = ReservationTable()
+    for use, issue in zip(before.uses, before.issue, strict=True):
+        table.take(use.claims, issue)
+    while not all(table.is_free(use.claims, need + at) for use, at in zip(after.uses, after.issue, strict=True)):
+        need += 1
+    return need
+
+
+def _sorted_piece(steps: Sequence[Step], uses: Sequence[Use], issue: Sequence[int]) -> Piece:
+    order = sorted(range(len(steps)), key=issue.__getitem__)
+    return Piece([steps[i] for i in order], [uses[i] for i in order], [issue[i] for i in order])
+
+
+def _straight(isa: BundleFormat, steps: list[Step], registers: Sequence[int]) -> Piece:
+    """Schedule a piece that nothing before it is known of."""
+    uses = _uses(isa, steps, registers)
+    return _sorted_piece(steps, uses, list_schedule(uses, dependences(uses), {}))
+
+
+class _Layers:
+    """The layer's schedule for every bucket: one order, distances of its own for each."""
+
+    def __init__(self, isa: BundleFormat, lowering: Lowering, buckets: list[list[int]]) -> None:
+        last = lowering.last_of_layer()
+        self._steps = [last, *lowering.layer()]
+        self._uses = [_uses(isa, self._steps, registers) for registers in buckets]
+        self._distances = [dependences(uses) for uses in self._uses]
+        # Cycle 0 is where the first operation that waits for the hidden state's first block can issue.
+        first = next(i for i, step in enumerate(self._steps) if "mxm" in step.operations)
+        self._before = {0: -self._distances[0][first][0]}
+        orders = {tuple(self._order(bucket)) for bucket in {0, len(buckets) // 2, len(buckets) - 1}}
+        self.pieces = min(([self._piece(b, order) for b in range(len(buckets))] for order in orders),
+                          key=lambda pieces: sum(piece.issue[-1] for piece in pieces))  # fmt: skip
+
+    def _order(self, bucket: int) -> list[int]:
+        issue = list_schedule(self._uses[bucket], self._distances[bucket], self._before)
+        return sorted(range(1, len(issue)), key=issue.__getitem__)
+
+    def _piece(self, bucket: int, order: Sequence[int]) -> Piece:
+        uses = self._uses[bucket]
+        issue = place_in_order(uses, self._distances[bucket], order, self._before)
+        first = issue[order[0]]
+        return Piece([self._steps[i] for i in order], [uses[i] for i in order], [issue[i] - first for i in order])
+
+
+def _bucket_registers(layout: Layout, last_position: int) -> list[int]:
+    """Registers at a bucket's last position, where counts are largest."""
+    registers = [0] * REGISTERS
+    registers[Register.POSITION] = last_position
+    registers[Register.GROUPS] = ceil_div(last_position + 1, layout.tile.rows)
+    registers[Register.STEPS] = ceil_div(last_position + 1, layout.tile.cols)
+    registers[Register.LANES] = layout.tile.rows
+    registers[Register.LAYER] = registers[Register.KEY] = registers[Register.VALUE] = layout.weights["layers"]
+    registers[Register.KEY] += registers[Register.GROUPS] - 1
+    registers[Register.VALUE] += registers[Register.STEPS] - 1
+    registers[Register.SCALES] = layout.scales["layers"]
+    return registers
+
+
+def bucket_size(tile: TileConfig, context: int, bundles: int) -> int:
+    """Positions that share a row of timing memory: as few blocks of ``cols`` as the memory allows.
+
+    Raises ValueError when not even one row fits.
+    """
+    row = 1 << (bundles - 1).bit_length()
+    size = tile.cols
+    while ceil_div(context, size) * row > tile.timings:
+        size *= 2
+        if row > tile.timings:
+            raise ValueError(f"a layer of {bundles} bundles needs {row} words of timing memory, the tile has "
+                             f"{tile.timings}")  # fmt: skip
+    return size
+
+
+class _Writer:
+    """Puts bundles one after another; distances are filled in as they become known."""
+
+    def __init__(self) -> None:
+        self.program = LlamaProgram()
+        self._targets: list[tuple[int, str]] = []
+
+    def label(self, name: str) -> None:
+        self.program.labels[name] = len(self.program.bundles)
+
+    def icu(self, name: str, op: IcuOp, wait: int, target: str = "", **fields: int) -> None:
+        if target:
+            self._targets.append((len(self.program.bundles), target))
+        self.put(name, Bundle(wait, operations={"icu": Operation("icu", {"op": op, **fields})}))
+
+    def put(self, name: str, bundle: Bundle) -> None:
+        self.program.bundles.append(bundle)
+        self.program.names.append(name)
+
+    def piece(self, piece: Piece, length: int) -> None:
+        """A whole piece; the next bundle issues ``length`` cycles after its first."""
+        ends = [*piece.issue[1:], length]
+        for step, at, end in zip(piece.steps, piece.issue, ends, strict=True):
+            self.put(step.name, Bundle(end - at, operations=step.operations))
+
+    def finish(self) -> LlamaProgram:
+        for at, target in self._targets:
+            self.program.bundles[at].operations["icu"].values["imm"] = self.program.labels[target]
+        return self.program
+
+
+def build_program(lowering: Lowering) -> LlamaProgram:
+    """Schedule the pieces for every bucket and put the program together."""
+    layout, tile, r = lowering.layout, lowering.layout.tile, Register
+    isa = BundleFormat(tile)
+    n_bundles = sum(1 for _ in lowering.layer()) + 1
+    size = bucket_size(tile, layout.context, n_bundles)
+    n_buckets = ceil_div(layout.context, size)
+    buckets = [_bucket_registers(layout, min((b + 1) * size, layout.context) - 1) for b in range(n_buckets)]
+    layers = _Layers(isa, lowering, buckets)
+    prologue = _straight(isa, list(lowering.prologue()), buckets[-1])
+    classifier = _straight(isa, list(lowering.classifier()), buckets[-1])
+    row = 1 << (n_bundles - 1).bit_length()
+
+    w = _Writer()
+    w.label("start")
+    for register in PARAMETERS:
+        w.icu(f"receive {register.name.lower()}", IcuOp.RECV, ALU + 1, rd=register)
+    w.icu("position 0", IcuOp.LI, ALU + 1, rd=r.POSITION, imm=0)
+    w.label("token")
+    w.icu("prompt at its end?", IcuOp.BGE, BRANCH, "begin", rs=r.POSITION, rt=r.FORCED)
+    w.icu("receive token", IcuOp.RECV, ALU + 1, rd=r.TOKEN)
+    w.label("begin")
+    # The row of timing memory, found while the prologue runs.
+    w.icu("bucket", IcuOp.SHR, ALU + 1, rd=r.HEAD, rs=r.POSITION, imm=size.bit_length() - 1)
+    w.icu("row", IcuOp.SHL, ALU + 1, rd=r.HEAD, rs=r.HEAD, imm=row.bit_length() - 1)
+    timing_at = len(w.program.bundles)
+    w.icu("timing row", IcuOp.TIMING, 1, rs=r.HEAD)
+    # The loop's own bundle stands between the two.
+    first = max(prologue.issue[-1] + 2, TIMING, *(_joined(prologue, piece) for piece in layers.pieces))
+    w.piece(prologue, first - 1)
+    w.icu("layers", IcuOp.LOOP, 1, imm=layout.model.n_layers)
+    w.label("layer")
+    body = len(w.program.bundles)
+    w.program.bundles[timing_at].operations["icu"].values["imm"] = -body
+    for step in layers.pieces[0].steps:
+        w.put(step.name, Bundle(timed=True, operations=step.operations))
+    w.put("end of layer", Bundle(timed=True, operations={"icu": Operation("icu", {"op": IcuOp.END})}))
+    w.program.timings = [1] * (n_buckets * row)
+    lengths = []
+    for b, piece in enumerate(layers.pieces):
+        end = piece.issue[-1] + 1
+        length = max(_joined(piece, piece), _joined(piece, classifier) - 2 * BRANCH, end + BRANCH)
+        lengths.append(length)
+        issue = [*piece.issue, end, length]
+        for k in range(n_bundles):
+            w.program.timings[b * row + k] = issue[k + 1] - issue[k]
+    w.icu("next position", IcuOp.ADDI, ALU + 1, rd=r.POSITION, rs=r.POSITION, imm=1)
+    w.icu("more of the prompt?", IcuOp.BLT, 2 * BRANCH - ALU - 1, "no token", rs=r.POSITION, rt=r.FORCED)
+    w.label("classifier")
+    last = max(int(a.cycle.max()) + at for use, at in zip(classifier.uses, classifier.issue, strict=True)
+               for a in use.accesses if a.write)  # fmt: skip
+    w.piece(classifier, last + 1)
+    w.icu("post token", IcuOp.SEND, 1, rs=r.TOKEN)
+    w.icu("the host chooses?", IcuOp.ADD, 1, rd=r.FORCED, rs=r.FORCED, rt=r.SAMPLED)
+    w.icu("stop token?", IcuOp.BEQ, BRANCH, "halt", rs=r.TOKEN, rt=r.STOP)
+    w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)
+    w.label("halt")
+    w.icu("halt", IcuOp.HALT, 1)
+    w.label("no token")
+    w.icu("nothing to post", IcuOp.LI, ALU + 1, rd=r.BEST, imm=-1)
+    w.icu("post nothing", IcuOp.SEND, 1, rs=r.BEST)
+    w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)
+    w.icu("halt", IcuOp.HALT, 1)
+    program = w.finish()
+    if len(program.bundles) > tile.bundles:
+        raise ValueError(f"the program takes {len(program.bundles)} bundles, the tile has {tile.bundles}")
+    _predict(program, layout, lengths, size)
+    return program
+
+
+def _predict(program: LlamaProgram, layout: Layout, lengths: list[int], size: int) -> None:
+    """Cycles of every position, from one post to the next, by adding up the distances of the path."""
+    at = program.labels
+    waits = [bundle.wait for bundle in program.bundles]
+    program.start_cycles = sum(waits[at["start"] : at["token"]])
+
+    def path(*ranges: tuple[int, int]) -> int:
+        return sum(sum(waits[first:end]) for first, end in ranges)
+
+    post, none = program.names.index("post token"), program.names.index("post nothing")
+    to_layers = path((at["begin"], at["layer"]))
+    received = path((at["token"], at["begin"]))
+    generated = waits[at["token"]]
+    after_layers = program.names.index("next position")
+    for position in range(layout.context):
+        layers = layout.model.n_layers * lengths[position // size]
+        common = to_layers + layers + path((after_layers, at["classifier"]))
+        # What lies before the position's first bundle: the rest of the position before it, after its post.
+        program.prefill_cycles.append(common + received + path((at["no token"], none)) + path((none, none + 2)))
+        program.decode_cycles.append(common + generated + path((at["classifier"], post)) + path((post, at["halt"])))
