@@ -23,7 +23,7 @@ from lpu_sw.schedule.reservation import ReservationTable
 from .layout import Layout, ceil_div
 from .lower import Lowering, Register, Step
 
-__all__ = ["NO_TOKEN", "LlamaProgram", "build_program"]
+__all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
 
 NO_TOKEN = 0xFFFFFFFF
 """Posted for a position whose logits were not made, because the next token is already in the inbox."""
@@ -41,22 +41,55 @@ class Piece:
     issue: list[int]
 
 
+@dataclass(frozen=True)
+class PositionCycles:
+    """Cycles of every position, known before anything runs.
+
+    start : from the machine's start to the first position.
+    layers : from a position's first bundle (label ``begin``) to the end of its last layer, one a position.
+    received, generated : before that, with a token from the inbox, and with the tile's own choice.
+    decode, prefill : after that, up to the post, with the classifier and without.
+    after_decode, after_prefill : from the post to the next position.
+    """
+
+    start: int
+    layers: list[int]
+    received: int
+    generated: int
+    decode: int
+    prefill: int
+    after_decode: int
+    after_prefill: int
+
+    def predict(self, prompt_tokens: int, positions: int, host_chooses: bool) -> list[int]:
+        """Cycles from post to post (the first: from the start) of a run of so many positions.
+
+        prompt_tokens : positions whose token is in the inbox from the start. host_chooses : so are all others.
+        """
+        cycles = []
+        before = self.start
+        for position in range(positions):
+            decodes = position + 1 >= prompt_tokens
+            received = position < prompt_tokens or host_chooses
+            cycles.append(
+                before
+                + (self.received if received else self.generated)
+                + self.layers[position]
+                + (self.decode if decodes else self.prefill)
+            )
+            before = self.after_decode if decodes else self.after_prefill
+        return cycles
+
+
 @dataclass
 class LlamaProgram:
-    """Bundles, timing memory, and what is known before anything runs.
-
-    names : one name a bundle. labels : bundle numbers of ``start``, ``token``, ``layer`` ...
-    start_cycles : from the machine's start to the first position's first bundle.
-    prefill_cycles, decode_cycles : cycles of each position, without and with the classifier, from post to post.
-    """
+    """Bundles with one name each, contents of timing memory, bundle numbers of the labels, and the cycles."""
 
     bundles: list[Bundle] = field(default_factory=list)
     timings: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
-    start_cycles: int = 0
-    prefill_cycles: list[int] = field(default_factory=list)
-    decode_cycles: list[int] = field(default_factory=list)
+    cycles: PositionCycles = field(init=False)
 
 
 def _merge(uses: Iterable[Use]) -> Use:
@@ -249,27 +282,28 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     program = w.finish()
     if len(program.bundles) > tile.bundles:
         raise ValueError(f"the program takes {len(program.bundles)} bundles, the tile has {tile.bundles}")
-    _predict(program, layout, lengths, size)
+    program.cycles = _predict(program, layout, lengths, size)
     return program
 
 
-def _predict(program: LlamaProgram, layout: Layout, lengths: list[int], size: int) -> None:
-    """Cycles of every position, from one post to the next, by adding up the distances of the path."""
-    at = program.labels
-    waits = [bundle.wait for bundle in program.bundles]
-    program.start_cycles = sum(waits[at["start"] : at["token"]])
+def _predict(program: LlamaProgram, layout: Layout, lengths: list[int], size: int) -> PositionCycles:
+    """Add up the distances along the paths of the program."""
+    at = {**program.labels, "post": program.names.index("post token"), "after": program.names.index("next position"),
+          "post nothing": program.names.index("post nothing")}  # fmt: skip
 
-    def path(*ranges: tuple[int, int]) -> int:
-        return sum(sum(waits[first:end]) for first, end in ranges)
+    def path(first: str, end: str | int) -> int:
+        stop = end if isinstance(end, int) else at[end]
+        return sum(bundle.wait for bundle in program.bundles[at[first] : stop])
 
-    post, none = program.names.index("post token"), program.names.index("post nothing")
-    to_layers = path((at["begin"], at["layer"]))
-    received = path((at["token"], at["begin"]))
-    generated = waits[at["token"]]
-    after_layers = program.names.index("next position")
-    for position in range(layout.context):
-        layers = layout.model.n_layers * lengths[position // size]
-        common = to_layers + layers + path((after_layers, at["classifier"]))
-        # What lies before the position's first bundle: the rest of the position before it, after its post.
-        program.prefill_cycles.append(common + received + path((at["no token"], none)) + path((none, none + 2)))
-        program.decode_cycles.append(common + generated + path((at["classifier"], post)) + path((post, at["halt"])))
+    to_layers = path("begin", "layer")
+    to_classifier = path("after", "classifier")
+    return PositionCycles(
+        start=path("start", "token"),
+        layers=[to_layers + layout.model.n_layers * lengths[p // size] for p in range(layout.context)],
+        received=path("token", "begin"),
+        generated=program.bundles[at["token"]].wait,
+        decode=to_classifier + path("classifier", "post"),
+        prefill=to_classifier + path("no token", "post nothing"),
+        after_decode=path("post", "halt"),
+        after_prefill=path("post nothing", at["post nothing"] + 2),
+    )

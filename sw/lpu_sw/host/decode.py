@@ -1,0 +1,100 @@
+"""Token by token: the host's side of a Llama's program, the same for simulator, RTL and board."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from lpu_isa.faults import Fault
+from lpu_sw.compiler.llama import Facts, inbox_words
+from lpu_sw.sampling import Sampler
+
+__all__ = ["Device", "MachineFault", "Post", "Request", "decode"]
+
+
+class MachineFault(RuntimeError):
+    """The tile stopped with a fault: its code and the bundle that was issued last."""
+
+    def __init__(self, fault: Fault, pc: int) -> None:
+        super().__init__(f"the tile stopped with fault {fault.name} ({fault.text}) at bundle {pc}")
+        self.fault, self.pc = fault, pc
+
+
+class Device(Protocol):
+    """A tile with an image loaded, behind some transport."""
+
+    async def start(self, inbox: Sequence[int]) -> None:
+        """Empty the mailboxes, put ``inbox`` into the inbox and start at bundle 0."""
+        ...
+
+    async def push(self, word: int) -> None:
+        """Put one more word into the inbox."""
+        ...
+
+    async def next_post(self) -> tuple[int, int] | None:
+        """Wait for a word in the outbox: (word, cycle stamp), or None when the tile has halted and it is empty.
+
+        Raises `MachineFault` when the tile stopped with a fault."""
+        ...
+
+    async def read_vectors(self, first: int, count: int) -> np.ndarray:
+        """Words of vector SRAM while the tile waits or is halted, decoded: float64 (count, rows)."""
+        ...
+
+    async def stop(self) -> None:
+        """End the run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """Generate from ``prompt`` (token ids, BOS included) until ``stop`` is chosen or ``positions`` have run.
+
+    temperature : 0: the tile chooses (argmax); above: the host draws from the logits, with ``seed``.
+    """
+
+    prompt: tuple[int, ...]
+    positions: int
+    stop: int = -1
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Post:
+    """What came of one position: the token chosen for the next one (None inside the prompt), and the cycles from the
+    post before to this one."""
+
+    position: int
+    token: int | None
+    cycles: int
+
+
+async def decode(device: Device, facts: Facts, request: Request) -> AsyncIterator[Post]:
+    """Run a request. Raises ValueError for a request that the model cannot take, `MachineFault` for a fault."""
+    if not request.prompt:
+        raise ValueError("the prompt is empty: at least one token is needed (its BOS)")
+    if len(request.prompt) > facts.context:
+        raise ValueError(f"the prompt has {len(request.prompt)} tokens, the context holds {facts.context}")
+    positions = min(request.positions, facts.context)
+    sampler = Sampler(request.temperature, request.seed)
+    host_chooses = request.temperature > 0
+    words = inbox_words(facts, list(request.prompt), positions, host_chooses, -1 if host_chooses else request.stop)
+    await device.start(words)
+    before = position = 0
+    while (post := await device.next_post()) is not None:
+        word, stamp = post
+        is_prompt = position + 1 < len(request.prompt)
+        token = None if is_prompt else word
+        if host_chooses and not is_prompt:
+            logits = await device.read_vectors(facts.logits, facts.logit_words)
+            token = sampler.choose(logits.ravel()[: facts.n_valid])
+        yield Post(position, token, (stamp - before) % (1 << 32))
+        before = stamp
+        position += 1
+        if host_chooses and token is not None:
+            if token == request.stop or position >= positions:
+                await device.stop()
+                return
+            await device.push(token)
