@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -93,7 +94,12 @@ def _tile(statements: list[Statement], config: TileConfig | None, diagnostics: D
             rows, _, cols = shape.text.partition("x")
             if not (rows.isdigit() and cols.isdigit()):
                 diagnostics.fail(shape.span, "a shape such as 8x16")
-            changes = {token.text: evaluate(value, {}, diagnostics).value for token, value in statement.changes}
+            changes = {}
+            for token, value in statement.changes:
+                number = evaluate(value, {}, diagnostics).value
+                if not isinstance(number, int):
+                    diagnostics.fail(value.span, "an integer")
+                changes[token.text] = number
             tile = SHAPES.get(shape.text, TileConfig()).replace(rows=int(rows), cols=int(cols), **changes)
         except Abandoned:
             continue
@@ -198,11 +204,11 @@ class _Assembler:
 
     def _integer(self, expression: Expression, low: int, high: int, what: str) -> int:
         operand = self._evaluate(expression)
-        if operand.register is not None or not isinstance(operand.value, int) or not low <= operand.value <= high:
-            self._out_of_range(expression, operand, what, low, high)
-        return operand.value
+        if operand.register is None and isinstance(operand.value, int) and low <= operand.value <= high:
+            return operand.value
+        self._out_of_range(expression, operand, what, low, high)
 
-    def _out_of_range(self, expression: Expression, operand: Operand, what: str, low: int, high: int) -> None:
+    def _out_of_range(self, expression: Expression, operand: Operand, what: str, low: int, high: int) -> NoReturn:
         value = f" = {operand.value}" if not expression.span.text.lstrip("-").isdigit() else ""
         self._diagnostics.fail(expression.span, f"{what} from {low} to {high}", f"'{expression.span.text}'{value}")
 

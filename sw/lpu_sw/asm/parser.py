@@ -11,6 +11,7 @@ A bundle goes on in the next line if that line begins with ``|``, ``@`` or ``nam
 """
 
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from .errors import Abandoned, Diagnostics, Span
 from .expression import Binary, Expression, Name, Negative, Number
@@ -116,7 +117,7 @@ class _Parser:
         following = self._peek(ahead + 1)
         return self._peek(ahead).kind == "name" and following.kind == "sign" and following.text == "="
 
-    def _fail(self, expected: str) -> None:
+    def _fail(self, expected: str) -> NoReturn:
         token = self._peek()
         found = "the end of the line" if token.kind == "newline" else "the end of the file"
         self._diagnostics.fail(token.span, expected, None if token.text else found)
@@ -279,4 +280,3 @@ class _Parser:
         if token.kind == "name":
             return Name(self._take())
         self._fail("a number, a name or '('")
-        raise Abandoned  # `_fail` has raised it already; this tells the type checker
