@@ -28,8 +28,8 @@ from lpu_isa.formats import (
 )
 from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, knots
 
-__all__ = ["BLOCK_UNIT", "Arithmetic", "Result", "accumulate", "align", "argmax", "fits_accumulator",
-           "misaligned", "quantise_block", "quantise_static", "reduce_max"]  # fmt: skip
+__all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "Arithmetic", "Result", "accumulate", "align", "argmax",
+           "fits_accumulator", "misaligned", "quantise_block", "quantise_static", "reduce_max"]  # fmt: skip
 
 SMALLEST = 2.0 ** (1 - EXPONENT_BIAS)
 """Smallest magnitude that is no zero."""
@@ -49,7 +49,13 @@ def _constant(value: float | int, dtype: np.dtype = _FLOAT) -> np.ndarray:
     return np.array(value, dtype)
 
 
+_ZERO = _constant(0.0)
 _ONE = _constant(1.0)
+_SIGMOID_HIGH = _constant(16.0)
+_EXP2_LOW = _constant(-128.0)
+_EXP2_HIGH = _constant(128.0)
+_EXP2_ORIGIN = _constant(128 * SEGMENTS, _INT)
+_SEGMENT_MASK = _constant(SEGMENTS - 1, _INT)
 _DOUBLE_BIAS = 1023
 _DOUBLE_FRACTION_BITS = 52
 _DOUBLE_EXPONENT = _constant(2047, _INT)
@@ -68,6 +74,21 @@ class Result(NamedTuple):
     faults: np.ndarray
 
 
+class _Argument:
+    """Fixed point of a function's argument: units of one, and units of one segment."""
+
+    def __init__(self, one: float, segment: float) -> None:
+        self._one = _constant(one)
+        self._segment = _constant(segment)
+        self._segments = _constant(1 / segment)
+
+    def split(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Segment number (int64, floor) and what is left of ``floor(x * one)``, an integer in float64."""
+        units = np.floor(x * self._one)
+        segment = np.floor(units * self._segments)
+        return segment.astype(_INT), units - segment * self._segment
+
+
 class Arithmetic:
     """Arithmetic of one `FloatFormat`. Operands must be values of the format; results are values of the format."""
 
@@ -75,22 +96,24 @@ class Arithmetic:
         self.format = float_format
         p = self.p = float_format.significand_bits
         self._splitter = _constant(2.0 ** (53 - p) + 1)
-        self._fraction = _constant(float_format.fraction_bits, _INT)
-        self._fraction_mask = _constant((1 << float_format.fraction_bits) - 1, _INT)
         self._fraction_drop = _constant(_DOUBLE_FRACTION_BITS - float_format.fraction_bits, _INT)
-        self._one = _constant(2.0**float_format.fraction_bits)
-        self._sigmoid_one = _constant(2.0 ** (p - 4))
+        self._fraction_mask = _constant((1 << float_format.fraction_bits) - 1, _INT)
+        self._octave = _Argument(2.0 ** (p - 1), 2.0 ** (p - 9))
+        self._sigmoid = _Argument(2.0 ** (p - 4), 2.0 ** (p - 8))
         self._significand_unit = _constant(2.0 ** (1 - p))
         self._half_significand_unit = _constant(2.0**-p)
-        # Knots and their distances as they enter the interpolation, one segment more than there are: with the 257th,
-        # a sigmoid that saturates is a segment without slope.
+        # 2**e for each segment of exp2's whole range, 256 an octave; zero below the smallest float.
+        octave = np.repeat(np.arange(-128, 129), SEGMENTS)
+        self._exp2_scale = np.where(octave < 1 - EXPONENT_BIAS, 0.0, np.ldexp(2.0 ** (1 - p), octave))
+        # Interpolation in float64, where every term is exact: knot and slope of a segment, in units of the result's
+        # last bit. One segment more than there are: a sigmoid that saturates is a segment without slope.
         self._knot: dict[Function, np.ndarray] = {}
         self._slope: dict[Function, np.ndarray] = {}
-        for function in Function:
-            if function is not Function.NONE:
-                knot = knots(function) + (1 << KNOT_FRACTION_BITS)
-                self._knot[function] = (knot << (p - 8)) + 512
-                self._slope[function] = np.append(np.diff(knot), 0)
+        for function in _LOOKUPS:
+            knot = knots(function) + (1 << KNOT_FRACTION_BITS)
+            rest_unit = 2 if function in (Function.EXP2, Function.RECIPROCAL) else 1
+            self._knot[function] = ((knot << (p - 8)) + 512) / 1024
+            self._slope[function] = np.append(np.diff(knot), 0) * rest_unit / 1024
 
     # Rounding, in two steps.
 
@@ -151,19 +174,18 @@ class Arithmetic:
         return _LOOKUPS[function](self, x)
 
     def _interpolate(self, function: Function, segment: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """Integer significand with p - 1 fraction bits, in [1, 2]."""
-        y = self._slope[function][segment] * rest
+        """Significand in [1, 2], as an integer of p - 1 fraction bits in float64."""
+        y = self._slope[function][segment]
+        y *= rest
         y += self._knot[function][segment]
-        y >>= 10
-        return y
+        return np.floor(y)
 
     def _exp2(self, x: np.ndarray) -> np.ndarray:
-        # Below -127 the result is zero, from 128 on a fault: what is clamped fits an integer and stays so.
-        t = np.floor(np.minimum(np.maximum(x, -128.0), 128.0) * self._one).astype(_INT)
-        exponent = t >> self._fraction
-        t &= self._fraction_mask
-        y = self._interpolate(Function.EXP2, t >> (self.p - 9), (t & ((1 << (self.p - 9)) - 1)) << 1)
-        return np.where(exponent < 1 - EXPONENT_BIAS, 0.0, np.ldexp(y * self._significand_unit, exponent))
+        # Below -127 the result is zero, from 128 on a fault: what is clamped fits the table and stays so.
+        segment, rest = self._octave.split(np.minimum(np.maximum(x, _EXP2_LOW), _EXP2_HIGH))
+        y = self._interpolate(Function.EXP2, segment & _SEGMENT_MASK, rest)
+        y *= self._exp2_scale[segment + _EXP2_ORIGIN]
+        return y
 
     def _fraction_and_exponent(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raw = np.asarray(x, _FLOAT).view(_INT)
@@ -172,7 +194,7 @@ class Arithmetic:
 
     def _reciprocal(self, x: np.ndarray) -> np.ndarray:
         f, exponent = self._fraction_and_exponent(x)
-        y = self._interpolate(Function.RECIPROCAL, f >> (self.p - 9), (f & ((1 << (self.p - 9)) - 1)) << 1)
+        y = self._interpolate(Function.RECIPROCAL, f >> (self.p - 9), f & ((1 << (self.p - 9)) - 1))
         return np.copysign(np.ldexp(y * self._significand_unit, -1 - exponent), x)
 
     def _rsqrt(self, x: np.ndarray) -> np.ndarray:
@@ -181,11 +203,33 @@ class Arithmetic:
         y = self._interpolate(Function.RSQRT, segment, f & ((1 << (self.p - 8)) - 1))
         return np.ldexp(y * self._significand_unit, -1 - (exponent >> 1))
 
-    def _sigmoid(self, x: np.ndarray) -> np.ndarray:
-        t = np.floor(np.minimum(np.abs(x), 16.0) * self._sigmoid_one).astype(_INT)
-        y = self._interpolate(Function.SIGMOID, t >> (self.p - 8), t & ((1 << (self.p - 8)) - 1))
-        half = y * self._half_significand_unit
-        return np.where(np.less(x, 0.0), _ONE - half, half)
+    def _sigmoid_function(self, x: np.ndarray) -> np.ndarray:
+        segment, rest = self._sigmoid.split(np.minimum(np.abs(x), _SIGMOID_HIGH))
+        y = self._interpolate(Function.SIGMOID, segment, rest)
+        y *= self._half_significand_unit
+        return np.where(x < _ZERO, _ONE - y, y)
+
+    # Scalar registers.
+
+    def decode(self, word: int) -> float:
+        """The float in the low bits of a register (of either sign)."""
+        fraction_bits = self.p - 1
+        field = (word >> fraction_bits) & 255
+        if field == 0:
+            magnitude = 0.0
+        else:
+            significand = (word & ((1 << fraction_bits) - 1)) | (1 << fraction_bits)
+            magnitude = math.ldexp(significand, field - EXPONENT_BIAS - fraction_bits)
+        return -magnitude if (word >> (self.p + 7)) & 1 else magnitude
+
+    def encode(self, x: float) -> int:
+        """A value of the format as the low bits of a register."""
+        sign = (1 << (self.p + 7)) if math.copysign(1.0, x) < 0 else 0
+        if x == 0:
+            return sign
+        fraction, exponent = math.frexp(abs(x))
+        significand = int(math.ldexp(fraction, self.p))
+        return sign | (exponent - 1 + EXPONENT_BIAS) << (self.p - 1) | (significand - (1 << (self.p - 1)))
 
     # Reductions.
 
@@ -218,7 +262,7 @@ _LOOKUPS = {
     Function.EXP2: Arithmetic._exp2,
     Function.RECIPROCAL: Arithmetic._reciprocal,
     Function.RSQRT: Arithmetic._rsqrt,
-    Function.SIGMOID: Arithmetic._sigmoid,
+    Function.SIGMOID: Arithmetic._sigmoid_function,
 }
 
 
@@ -267,6 +311,10 @@ def quantise_static(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.maximum(nearest, _QUANTISED_MIN, out=nearest)
     nearest += 0.0
     return nearest, clamped
+
+
+ACCUMULATOR_UNIT = np.ldexp(1.0, np.arange(256) - EXPONENT_BIAS - ACCUMULATOR_FRACTION_BITS)
+"""The value of one unit of an accumulator, by base code."""
 
 
 def misaligned(codes: np.ndarray, base: int) -> np.ndarray:

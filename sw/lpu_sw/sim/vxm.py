@@ -1,0 +1,321 @@
+"""Vector unit: one pass of vectors through the chain, to memory, reduction and quantiser.
+
+A pass is computed unit by unit, all its vectors at once. First the units' results are left unsettled (see
+`lpu_sw.sim.arithmetic`), and settling is checked once for the whole chain; only if it would change something the chain
+is computed again with every result settled and its faults looked at.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from lpu_isa import vxm
+from lpu_isa.faults import Fault
+from lpu_isa.fields import REGISTERS
+from lpu_isa.tables import Function
+from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
+
+from .arithmetic import ACCUMULATOR_UNIT, Arithmetic, argmax, quantise_block, quantise_static, reduce_max
+from .state import TileState, Trap
+from .sxm import Switch
+from .walk import Walk
+
+__all__ = ["Pass"]
+
+_COUNT_MAX = (1 << vxm.COUNT_BITS) - 1
+_CLAMPED_MAX = (1 << 32) - 1
+_ZERO = np.array(0.0)
+
+
+class _Unit(NamedTuple):
+    """A unit of the chain: what it makes of its input, and the cycle after issue in which its first result is there."""
+
+    apply: Callable[[np.ndarray], np.ndarray]
+    ready: int
+    function: Function = Function.NONE
+
+
+class Pass:
+    """A vector operation, bound to a tile's state. ``op`` holds every field.
+
+    ``switch``: the switch operation of the same bundle. A source SXM without it, or it without that source, is the
+    fault ``CONFLICT``.
+    """
+
+    def __init__(
+        self, state: TileState, arithmetic: Arithmetic, op: Mapping[str, int], switch: Switch | None = None
+    ) -> None:
+        self.state = state
+        self.arithmetic = arithmetic
+        self.op = op
+        self.count = 0
+        self._interval = op["interval"]
+        self._lanes = state.config.rows
+        self._switch = switch
+        self._stages = vxm.stages(op)
+        self._source = Source(op["source"])
+        self._function_input = np.zeros((0, state.config.rows))
+        self._result = self._function_input
+
+        config = state.config
+        stages = self._stages
+        depths = {
+            Source.VMEM: config.vmem_words,
+            Source.ACC: config.accumulators,
+            Source.WMEM: config.wmem_words,
+            Source.SXM: config.vmem_words,
+        }
+        self._x = self._walk("x", depths[self._source], vxm.SOURCE_READ[self._source])
+        self._write = Write(op["write"])
+        self._destination = state.smem if self._write is Write.SMEM else state.vmem
+        self._d = self._walk("d", len(self._destination), stages.result)
+        self._reduce = Reduce(op["reduce"])
+        self._reduced: list[int] = []
+        self._quantise = Quantise(op["quantise"])
+        quantised_depth = config.act_blocks if self._quantise is Quantise.ACT else config.wmem_words
+        self._q = self._walk("q", quantised_depth, stages.result + vxm.quantise_latency(config))
+        self._units = self._chain()
+        self._static_fault = self._find_static_fault()
+
+    def compute(self) -> None:
+        """Read the operands and make the results. Raises `Trap`."""
+        state, op = self.state, self.op
+        count, lanes = vxm.count_and_lanes(op, state.registers)
+        if self._static_fault:
+            raise Trap(self._static_fault, state.cycles)
+        if not (1 <= count <= _COUNT_MAX and 1 <= lanes <= state.config.rows):
+            raise Trap(Fault.COUNT, state.cycles)
+        self.count, self._lanes = count, lanes
+        source = self._read_source()
+        outputs = [source]
+        for unit in self._units:
+            outputs.append(unit.apply(outputs[-1]))
+        result = self._finish(outputs[-1])
+        squares = self._squares(result)
+        if not self._is_settled(outputs[1:], squares):
+            result, squares = self._compute_settled(source)
+        self._result = result
+        if self._write is not Write.NONE:
+            self._written = self._d.addresses(count, self._interval)
+        if self._reduce is not Reduce.NONE:
+            self._reduced = self._reduction(result if squares is None else squares)
+        if self._quantise is not Quantise.NONE:
+            self._make_quantised(result)
+
+    def commit(self) -> None:
+        """Write memory, scalar registers and the quantised values."""
+        if self._write is not Write.NONE:
+            result = self._result
+            self._destination[self._written] = result if self.op["d_step"] else result[-1]
+        for offset, word in enumerate(self._reduced):
+            register = (self.op["reduce_reg"] + offset) % REGISTERS
+            if register:
+                self.state.registers[register] = word
+        if self._quantise is Quantise.ACT:
+            self._commit_blocks()
+        elif self._quantise is not Quantise.NONE:
+            self._commit_weights()
+
+    # Set-up.
+
+    def _walk(self, name: str, depth: int, cycle: int) -> Walk:
+        op = self.op
+        return Walk(self.state, depth, op[name], op[f"{name}_reg"], op[f"{name}_step"], cycle)
+
+    def _find_static_fault(self) -> Fault:
+        op = self.op
+        if (self._source is Source.SXM) != (self._switch is not None):
+            return Fault.CONFLICT
+        if op["interval"] < 1 or not 1 <= op["block"] <= self.state.config.words_per_block:
+            return Fault.COUNT
+        if self._quantise is not Quantise.NONE and op["interval"] != 1:
+            return Fault.COUNT
+        return Fault.NONE
+
+    def _chain(self) -> list[_Unit]:
+        op, stages, nearest = self.op, self._stages, self.arithmetic.nearest
+        units: list[_Unit] = []
+        if self._source is Source.ACC:
+            units.append(_Unit(self._convert, stages.convert + vxm.CONVERT))
+        if op["multiply"] != Multiply.NONE:
+            factor = self._operand("multiply", Multiply(op["multiply"]).name, stages.multiply)
+            units.append(_Unit(lambda x: nearest(x * factor()), stages.multiply + vxm.MULTIPLY))
+        if op["add"] != Add.NONE:
+            sign, _, kind = Add(op["add"]).name.rpartition("_")
+            term = self._operand("add", kind, stages.add)
+            if sign == "MINUS":
+                units.append(_Unit(lambda x: nearest(x - term()), stages.add + vxm.ADD))
+            else:
+                units.append(_Unit(lambda x: nearest(x + term()), stages.add + vxm.ADD))
+        function = Function(op["function"])
+        if function is not Function.NONE:
+
+            def look_up(x: np.ndarray) -> np.ndarray:
+                self._function_input = x
+                return self.arithmetic.lookup(function, x)
+
+            units.append(_Unit(look_up, stages.function + vxm.FUNCTION, function))
+        if op["gain"] == Gain.SELF and function is Function.NONE:
+            units.append(_Unit(lambda x: nearest(x * x), stages.gain + vxm.MULTIPLY))
+        elif op["gain"] == Gain.SELF:
+            units.append(_Unit(lambda x: nearest(x * self._function_input), stages.gain + vxm.MULTIPLY))
+        elif op["gain"] != Gain.NONE:
+            gain = self._operand("gain", Gain(op["gain"]).name, stages.gain)
+            units.append(_Unit(lambda x: nearest(x * gain()), stages.gain + vxm.MULTIPLY))
+        return units
+
+    def _operand(self, unit: str, kind: str, stage: int) -> Callable[[], np.ndarray]:
+        """Reads the second operand of a unit: (count, rows), or broadcast to it."""
+        state, op = self.state, self.op
+        if kind == "SCALAR":
+            decode, register = self.arithmetic.decode, op[f"{unit}_reg"]
+            if unit == "gain" and op["gain_step"]:
+                return lambda: np.array(
+                    [[decode(state.registers[(register + step) % REGISTERS])] for step in range(self.count)]
+                )
+            return lambda: np.array(decode(state.registers[register]))
+        memory, name = (state.vmem, "b") if kind == "B" else (state.smem, "c")
+        walk = self._walk(name, len(memory), stage - vxm.OPERAND_READ)
+        return lambda: memory[walk.addresses(self.count, self._interval)]
+
+    # The pass itself.
+
+    def _read_source(self) -> np.ndarray:
+        """The source vectors (count, rows): integers if a conversion follows. Never written to."""
+        state, count = self.state, self.count
+        if self._source is Source.WMEM:
+            return self._read_weight_row()
+        addresses = self._x.addresses(count, self._interval)
+        memory = state.acc if self._source is Source.ACC else state.vmem
+        vectors = memory[addresses]
+        if len(vectors) < count:
+            vectors = vectors.repeat(count, axis=0)
+        if self._switch is not None:
+            vectors = vectors[:, self._switch.sources()]
+        return vectors
+
+    def _read_weight_row(self) -> np.ndarray:
+        """Integers of one row of some weight words; as floats they are exact, so that converting them does nothing."""
+        state, count = self.state, self.count
+        parts = state.config.words_per_block
+        words = -(-count // parts)
+        # The address moves on once every `parts` steps.
+        addresses = self._x.addresses(words, self._interval * parts)
+        row = state.registers[self.op["row_reg"]] % state.config.rows
+        values = state.wmem[addresses, row]
+        if len(values) < words:
+            values = values.repeat(words, axis=0)
+        return values.reshape(words * parts, state.config.rows)[:count]
+
+    def _convert(self, sums: np.ndarray) -> np.ndarray:
+        bases = self.state.acc_bases[self._x.addresses(self.count, self._interval)]
+        return self.arithmetic.nearest(sums * ACCUMULATOR_UNIT[bases][:, None])
+
+    def _finish(self, values: np.ndarray) -> np.ndarray:
+        """ReLU, and +0 in the lanes past the count."""
+        if self.op["relu"]:
+            values = np.maximum(values, _ZERO) + _ZERO
+        elif not self._units:
+            values = values.copy()
+        values[-1, self._lanes :] = 0.0
+        return values
+
+    def _squares(self, result: np.ndarray) -> np.ndarray | None:
+        return self.arithmetic.nearest(result * result) if self._reduce is Reduce.SUM_SQUARES else None
+
+    def _is_settled(self, outputs: list[np.ndarray], squares: np.ndarray | None) -> bool:
+        """Whether settling changes no output, and no function got an argument outside its domain."""
+        if self.op["function"] in (Function.RECIPROCAL, Function.RSQRT):
+            return False
+        if squares is not None:
+            outputs = [*outputs, squares]
+        if not outputs:
+            return True
+        return self.arithmetic.is_settled(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+
+    def _compute_settled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The chain with every result brought into range. Raises the `Trap` that comes first."""
+        traps: list[Trap] = []
+        for unit in self._units:
+            outside = self.arithmetic.outside_domain(unit.function, values)
+            values, faults = self.arithmetic.settle(unit.apply(values))
+            if outside is not None:
+                faults = np.where(outside, np.uint8(Fault.FUNCTION), faults)
+            self._note_fault(traps, faults, unit.ready)
+        result = self._finish(values)
+        squares = self._squares(result)
+        if squares is not None:
+            squares, faults = self.arithmetic.settle(squares)
+            self._note_fault(traps, faults, self._stages.reduce)
+        if traps:
+            raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
+        return result, squares
+
+    def _note_fault(self, traps: list[Trap], faults: np.ndarray, ready: int) -> None:
+        """Add a trap for the first vector with a fault in a valid lane."""
+        faults[-1, self._lanes :] = Fault.NONE
+        steps, lanes = np.nonzero(faults)
+        if len(steps):
+            step = int(steps[0])
+            fault = Fault(int(faults[step, lanes[steps == step]].min()))
+            traps.append(Trap(fault, self.state.cycles + ready + step * self._interval))
+
+    def _reduction(self, values: np.ndarray) -> list[int]:
+        """Words for the scalar registers from `reduce_reg` on."""
+        arithmetic, state = self.arithmetic, self.state
+        if self._reduce in (Reduce.SUM, Reduce.SUM_SQUARES):
+            start = arithmetic.decode(state.registers[self.op["start_reg"]])
+            total, overflows = arithmetic.reduce_sum(start, values)
+            if overflows:
+                cycle = self._stages.reduce + (self.count - 1) * self._interval + vxm.REDUCE
+                raise Trap(Fault.FLOAT, state.cycles + cycle)
+            return [arithmetic.encode(total)]
+        valid = values.ravel()[: (self.count - 1) * state.config.rows + self._lanes]
+        if self._reduce is Reduce.MAX:
+            return [arithmetic.encode(reduce_max(valid))]
+        index, value = argmax(valid)
+        return [index, arithmetic.encode(value)]
+
+    # Quantiser.
+
+    def _make_quantised(self, result: np.ndarray) -> None:
+        state, op, count = self.state, self.op, self.count
+        block = op["block"]
+        blocks = -(-count // block)
+        self._addresses = self._q.addresses(count if self._quantise is Quantise.COLUMN else blocks)
+        if self._quantise is Quantise.ACT:
+            if count % block:
+                padding = np.zeros((blocks * block - count, state.config.rows))
+                result = np.concatenate([result, padding])
+            self._quantised, self._codes = quantise_block(result.reshape(blocks, block * state.config.rows))
+        else:
+            self._quantised, clamped = quantise_static(result)
+            self._clamped = int(np.count_nonzero(clamped))
+            self._first_word = self._q.first()
+            self._index = state.registers[op["index_reg"]]
+
+    def _commit_blocks(self) -> None:
+        state, codes = self.state, self._codes
+        state.trackers[self.op["tracker"]] = int(codes.max())
+        quantised = self._quantised
+        if not self.op["q_step"]:
+            codes, quantised = codes[-1:], quantised[-1:]
+        width = quantised.shape[1]
+        state.act_codes[self._addresses] = codes
+        state.act[self._addresses, :width] = quantised
+        if width < state.config.cols:
+            state.act[self._addresses, width:] = 0.0
+
+    def _commit_weights(self) -> None:
+        state, config = self.state, self.state.config
+        state.clamped = min(state.clamped + self._clamped, _CLAMPED_MAX)
+        if self._quantise is Quantise.COLUMN:
+            column = self._index % config.cols
+            state.wmem[self._addresses, :, column] = self._quantised if self.op["q_step"] else self._quantised[-1]
+            return
+        row, block = self._index % config.rows, self.op["block"]
+        for step in range(0, self.count, block):
+            part = self._quantised[step : step + block].ravel()
+            word = self._first_word + step // block * self.op["q_step"]
+            state.wmem[word, row, : len(part)] = part
