@@ -72,8 +72,8 @@ def _isa_page() -> str:
         "# The instruction set",
         _GENERATED.format("`sw/lpu_isa`"),
         f"Numbers of bits and addresses are those of the default tile, {_TILE.name}; the other shapes differ only in "
-        "them. Cycles are counted from the cycle in which the bundle issues (0). A read in cycle c sees what was written "
-        "in cycles before c.",
+        "them. Cycles are counted from the cycle in which the bundle issues (0). A read in cycle c sees what was "
+        "written in cycles before c.",
         "## Shapes",
         _shapes(),
         "## Bundle",
@@ -92,10 +92,10 @@ def _isa_page() -> str:
         "The latency of a pass depends on the units that it uses:",
         _touches_table(_passes()),
         "## Scalar registers",
-        f"{REGISTERS} registers, r0 to r{REGISTERS - 1}, of 32 bits. r0 reads as zero and ignores writes. Floats sit in "
-        "the low bits. A field and the register field named after it (`x`, `x_reg`) are added; the register is read in "
-        "the cycle of issue. Scalar operands of the vector unit's multipliers and adder are read a cycle before they are "
-        "used.",
+        f"{REGISTERS} registers, r0 to r{REGISTERS - 1}, of 32 bits. r0 reads as zero and ignores writes. Floats sit "
+        "in the low bits. A field and the register field named after it (`x`, `x_reg`) are added; the register is read "
+        "in the cycle of issue. Scalar operands of the vector unit's multipliers and adder are read a cycle before "
+        "they are used.",
         "## Number formats",
         _prose(formats),
         _constants(formats),

@@ -223,6 +223,10 @@ def test_done_waits_for_the_last_write_of_the_bundle():
         (".data vmem 255: 1, 2, 3, 4, 5", "found 2 words from 255, expected at most 1 (vmem has 256)"),
         (".data wmem 0: 128", "found '128', expected an int8 value from -128 to 127"),
         (".words vmem 0: 1 << 26", "found '1 << 26' = 67108864, expected an encoded float from 0 to 67108863"),
+        (".matrix 0, 2, 2: 1, 2, 3", "found 3 values, expected 2 x 2 of them"),
+        (".matrix 0, 2: 1, 2", "found 2 values, expected an address, outputs and inputs before ':'"),
+        (".matrix 511, 5, 1: 1, 2, 3, 4, 5", "found 2 words from 511, expected at most 1 (wmem has 512)"),
+        (".matrix 0, 0, 2: 1", "found '0', expected outputs or inputs from 1 to"),
         (".timing 0: 4096", "found '4096', expected cycles from 0 to 4095"),
         (".timing 511: 1, 2", "found 2 words from 511, expected at most 1 (timing memory has 512)"),
         (".inbox 1 << 32", "expected a 32-bit word from -2147483648 to 4294967295"),
@@ -317,6 +321,19 @@ def test_data_fills_whole_words_with_zeros():
     assert smem.data.tolist() == [[0x12345, 0, 0, 0]]
     assert program.timings.tolist() == [7, 0, 9, 8]
     assert program.inbox == [1, 0xFFFFFFFF, int(floats.encode(np.array(1.5)))]
+
+
+def test_a_matrix_lies_block_by_block_whatever_the_tile():
+    text = ".matrix 3, 5, 6: " + ", ".join(str(n) for n in range(30))
+    for config in SHAPES.values():
+        (section,) = assemble(text, config).sections
+        rows, cols = config.rows, config.cols
+        groups, blocks = -(-5 // rows), -(-6 // cols)
+        assert (section.space, section.address, section.data.shape) == ("wmem", 3, (groups * blocks, rows, cols))
+        for out, column in np.ndindex(5, 6):
+            word = section.data[column // cols * groups + out // rows]
+            assert word[out % rows, column % cols] == 6 * out + column
+        assert section.data.sum() == sum(range(30))
 
 
 def test_random_text_never_breaks_the_assembler():

@@ -17,6 +17,7 @@ from .distance import cycles_until_done
 from .errors import Abandoned, Diagnostics, Span, suggestion
 from .expression import Expression, Name, Operand, Symbol, evaluate
 from .lexer import Token, tokens
+from .matrix import weight_words
 from .parser import BundleStatement, Data, Definition, Include, Label, OperationText, Statement, Tile, parse
 from .program import Program, Region, Section
 from .structure import structural_mistakes
@@ -342,26 +343,47 @@ class _Assembler:
         kind = statement.directive.text[1:]
         if kind == "inbox":
             self._program.inbox += [self._word(value) for value in statement.values]
-            return
-        assert statement.address is not None  # the parser asks for it
-        if kind == "timing":
-            limit = self._config.timings
-            address = self._integer(statement.address, 0, limit - 1, "an address of timing memory")
-            high = (1 << TIMING_BITS) - 1
-            cycles = [self._integer(value, 0, high, "cycles") for value in statement.values]
-            self._fits(statement, "timing memory", address, len(cycles), limit)
-            timings = np.zeros(max(len(self._program.timings), address + len(cycles)), np.uint16)
-            timings[: len(self._program.timings)] = self._program.timings
-            timings[address : address + len(cycles)] = cycles
-            self._program.timings = timings
-            return
+        elif kind == "timing":
+            self._timing(statement)
+        elif kind == "matrix":
+            self._matrix(statement)
+        else:
+            self._words(statement)
+
+    def _timing(self, statement: Data) -> None:
+        limit = self._config.timings
+        address = self._integer(statement.place[0], 0, limit - 1, "an address of timing memory")
+        cycles = [self._integer(value, 0, (1 << TIMING_BITS) - 1, "cycles") for value in statement.values]
+        self._fits(statement, "timing memory", address, len(cycles), limit)
+        timings = np.zeros(max(len(self._program.timings), address + len(cycles)), np.uint16)
+        timings[: len(self._program.timings)] = self._program.timings
+        timings[address : address + len(cycles)] = cycles
+        self._program.timings = timings
+
+    def _matrix(self, statement: Data) -> None:
+        if len(statement.place) != 3:
+            found = f"{len(statement.place)} value{'s' * (len(statement.place) > 1)}"
+            self._diagnostics.fail(statement.directive.span, "an address, outputs and inputs before ':'", found)
+        depth = self._depths["wmem"]
+        address = self._integer(statement.place[0], 0, depth - 1, "an address of wmem")
+        limit = depth * self._config.multipliers
+        shape = tuple(self._integer(size, 1, limit, "outputs or inputs") for size in statement.place[1:])
+        if len(statement.values) != shape[0] * shape[1]:
+            found = f"{len(statement.values)} values"
+            self._diagnostics.fail(statement.directive.span, f"{shape[0]} x {shape[1]} of them", found)
+        values = np.array([self._integer(value, -128, 127, "an int8 value") for value in statement.values])
+        words = weight_words(self._config, values.reshape(shape))
+        self._fits(statement, "wmem", address, len(words), depth)
+        self._program.sections.append(Section("wmem", address, words))
+
+    def _words(self, statement: Data) -> None:
         depth = self._depths[statement.space]
-        address = self._integer(statement.address, 0, depth - 1, f"an address of {statement.space}")
+        address = self._integer(statement.place[0], 0, depth - 1, f"an address of {statement.space}")
         is_weights = statement.space == "wmem"
         shape = (self._config.rows, self._config.cols) if is_weights else (self._config.rows,)
         if is_weights:
             values = [self._integer(value, -128, 127, "an int8 value") for value in statement.values]
-        elif kind == "words":
+        elif statement.directive.text == ".words":
             high = (1 << self._config.float_bits) - 1
             values = [self._integer(value, 0, high, "an encoded float") for value in statement.values]
         else:

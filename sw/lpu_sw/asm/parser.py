@@ -21,7 +21,7 @@ from .syntax import SPACES
 __all__ = ["BundleStatement", "Data", "Definition", "Include", "Label", "OperationText", "Statement", "Tile", "parse"]
 
 _PRECEDENCE = (("<<", ">>"), ("+", "-"), ("*", "/", "%"))
-_DATA = ("data", "words", "timing", "inbox")
+_DATA = ("data", "words", "matrix", "timing", "inbox")
 _TERMS = 100
 """Terms and parentheses of one expression: more would exhaust Python's stack, and no person writes them."""
 
@@ -62,11 +62,12 @@ class Definition:
 
 @dataclass
 class Data:
-    """``.data space address: values`` (numbers), ``.words ...`` (encoded), ``.timing address: ...``, ``.inbox ...``."""
+    """Contents of a memory: ``.data space address: values`` and, with another meaning of the values or the place,
+    ``.words``, ``.matrix address, out, in: ...``, ``.timing address: ...``, ``.inbox ...``."""
 
     directive: Token
     space: str
-    address: Expression | None
+    place: list[Expression]
     values: list[Expression]
 
 
@@ -200,11 +201,11 @@ class _Parser:
             if word.text not in SPACES[:3]:
                 self._fail(f"one of {', '.join(SPACES[:3])}")
             space = self._take().text
-        address = None
+        place: list[Expression] = []
         if name != "inbox":
-            address = self._expression()
+            place = self._list() if name == "matrix" else [self._expression()]
             self._sign(":", "':' and the values")
-        return Data(token, space, address, self._list())
+        return Data(token, space, place, self._list())
 
     def _bundle(self) -> BundleStatement:
         start = self._peek().span
