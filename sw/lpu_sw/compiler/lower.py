@@ -238,12 +238,17 @@ class Lowering:
         yield self._icu("attention norm", IcuOp.FUNCTION, rd=r.ATTENTION_NORM, rs=r.ATTENTION_SUM,
                         function=Function.RSQRT)  # fmt: skip
         acc = self._accumulators(layout.qkv_groups)
-        parts = (("keys", 0, layout.kv_words), ("queries", layout.kv_words, layout.query_words),
-                 ("values", layout.kv_words + layout.query_words, layout.kv_words))  # fmt: skip
-        for name, first, count in parts:
+        # Keys first and queries in chunks, so that the first head's rotation hides behind the rest of the matmul.
+        whole_heads = max(self.chunk // layout.head_words, 1) * layout.head_words
+        queries = range(layout.kv_words, layout.kv_words + layout.query_words, whole_heads)
+        parts = [("keys", 0, layout.kv_words)]
+        parts += [(f"queries {i}", first, min(whole_heads, layout.kv_words + layout.query_words - first))
+                  for i, first in enumerate(queries)]  # fmt: skip
+        values = layout.kv_words + layout.query_words
+        for name, first, count in [*parts, ("values", values, layout.kv_words)]:
             yield self._matmul(name, layout.layer["qkv"], layout.qkv_groups, first, count, range(layout.dim_blocks),
                                layout.blocks["hidden"], acc + first, self.base["hidden"])  # fmt: skip
-        for name, first, count in parts[:2]:
+        for name, first, count in parts:
             yield self._pass(
                 f"{name} scaled", count=count, source=Source.ACC, x=acc + first, multiply=Multiply.C,
                 c=layout.layer_scales["qkv"] + first, c_reg=r.SCALES, gain=Gain.SCALAR, gain_reg=r.ATTENTION_NORM,
@@ -251,8 +256,7 @@ class Lowering:
             )  # fmt: skip
             # Lanes of one vector share their angles with all heads; a head of several vectors takes a pass for itself.
             n = count if layout.head_words == 1 else layout.head_words
-            for head in range(count // n):
-                word = first + head * n
+            for word in range(first, first + count, n):
                 angles = {"c_step": 0 if layout.head_words == 1 else 1}
                 yield self._pass(
                     f"{name} swapped", {"op": SxmOp.EXCHANGE, "amount": 1}, count=n, source=Source.SXM,
@@ -261,19 +265,19 @@ class Lowering:
                 )  # fmt: skip
                 block = min(layout.head_words, layout.tile.words_per_block)
                 if name == "keys":
-                    target = {"quantise": Quantise.ROW, "q": layout.layer["keys"] + head * layout.head_blocks
-                              * layout.key_groups, "q_reg": r.KEY, "q_step": layout.key_groups,
+                    target = {"quantise": Quantise.ROW, "q_reg": r.KEY, "q_step": layout.key_groups,
+                              "q": layout.layer["keys"] + word // block * layout.key_groups,
                               "index_reg": r.POSITION}  # fmt: skip
                 else:
-                    target = {"quantise": Quantise.ACT, "q": layout.blocks["queries"] + head * layout.head_blocks}
+                    query = (word - layout.kv_words) // block
+                    target = {"quantise": Quantise.ACT, "q": layout.blocks["queries"] + query}
                 yield self._pass(
                     f"{name} turned", count=n, source=Source.VMEM, x=at["turned"] + word, multiply=Multiply.C,
                     c=layout.scales["cos"], add=Add.B, b=at["swapped"] + word, block=block, **angles, **target,
                 )  # fmt: skip
-        first = parts[2][1]
         yield self._pass(
-            "values scaled", count=layout.kv_words, source=Source.ACC, x=acc + first, multiply=Multiply.C,
-            c=layout.layer_scales["qkv"] + first, c_reg=r.SCALES, gain=Gain.SCALAR, gain_reg=r.ATTENTION_NORM,
+            "values scaled", count=layout.kv_words, source=Source.ACC, x=acc + values, multiply=Multiply.C,
+            c=layout.layer_scales["qkv"] + values, c_reg=r.SCALES, gain=Gain.SCALAR, gain_reg=r.ATTENTION_NORM,
             quantise=Quantise.COLUMN, q=layout.layer["values"], q_reg=r.VALUE, q_step=layout.value_steps,
             index_reg=r.POSITION,
         )  # fmt: skip

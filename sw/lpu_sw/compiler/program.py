@@ -17,8 +17,8 @@ from lpu_isa.fields import REGISTERS, Operation, Use
 from lpu_isa.icu import ALU, BRANCH, TIMING, IcuOp
 
 from lpu_sw.schedule.dependences import dependences
-from lpu_sw.schedule.list_scheduler import list_schedule, place_in_order
-from lpu_sw.schedule.reservation import ReservationTable
+from lpu_sw.schedule.list_scheduler import Problem, improve
+from lpu_sw.schedule.reservation import ReservationTable, claims_of
 
 from .layout import Layout, ceil_div
 from .lower import Lowering, Register, Step
@@ -27,6 +27,9 @@ __all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
 
 NO_TOKEN = 0xFFFFFFFF
 """Posted for a position whose logits were not made, because the next token is already in the inbox."""
+
+SEARCH_TRIES = 300
+"""Orders of a layer's operations that are tried."""
 
 PARAMETERS = (Register.FORCED, Register.LIMIT, Register.SAMPLED, Register.STOP, Register.EPSILON)
 """Registers that the first words of the inbox go to, in this order; then come the tokens of the prompt."""
@@ -113,8 +116,9 @@ def _joined(before: Piece, after: Piece) -> int:
                 need = max(need, before.issue[i] + distance - issue)
     table = ReservationTable()
     for use, issue in zip(before.uses, before.issue, strict=True):
-        table.take(use.claims, issue)
-    while not all(table.is_free(use.claims, need + at) for use, at in zip(after.uses, after.issue, strict=True)):
+        table.take(claims_of(use), issue)
+    behind = [(claims_of(use), issue) for use, issue in zip(after.uses, after.issue, strict=True)]
+    while not all(table.is_free(claims, need + issue) for claims, issue in behind):
         need += 1
     return need
 
@@ -127,7 +131,7 @@ def _sorted_piece(steps: Sequence[Step], uses: Sequence[Use], issue: Sequence[in
 def _straight(isa: BundleFormat, steps: list[Step], registers: Sequence[int]) -> Piece:
     """Schedule a piece that nothing before it is known of."""
     uses = _uses(isa, steps, registers)
-    return _sorted_piece(steps, uses, list_schedule(uses, dependences(uses), {}))
+    return _sorted_piece(steps, uses, Problem(uses).schedule())
 
 
 class _Layers:
@@ -136,24 +140,21 @@ class _Layers:
     def __init__(self, isa: BundleFormat, lowering: Lowering, buckets: list[list[int]]) -> None:
         last = lowering.last_of_layer()
         self._steps = [last, *lowering.layer()]
-        self._uses = [_uses(isa, self._steps, registers) for registers in buckets]
-        self._distances = [dependences(uses) for uses in self._uses]
+        uses = [_uses(isa, self._steps, registers) for registers in buckets]
         # Cycle 0 is where the first operation that waits for the hidden state's first block can issue.
         first = next(i for i, step in enumerate(self._steps) if "mxm" in step.operations)
-        self._before = {0: -self._distances[0][first][0]}
-        orders = {tuple(self._order(bucket)) for bucket in {0, len(buckets) // 2, len(buckets) - 1}}
-        self.pieces = min(([self._piece(b, order) for b in range(len(buckets))] for order in orders),
-                          key=lambda pieces: sum(piece.issue[-1] for piece in pieces))  # fmt: skip
+        before = {0: -dependences(uses[0][: first + 1])[first][0]}
+        problems = [Problem(u, before) for u in uses]
+        # The order is sought on three buckets; the ends stand for fewer positions than the middle.
+        chosen = sorted({0, len(buckets) // 2, len(buckets) - 1})
+        weights = [2.0 if 0 < b < len(buckets) - 1 else 1.0 for b in chosen]
+        order = improve([problems[b] for b in chosen], weights, SEARCH_TRIES)
+        self.pieces = [self._piece(problem, order) for problem in problems]
 
-    def _order(self, bucket: int) -> list[int]:
-        issue = list_schedule(self._uses[bucket], self._distances[bucket], self._before)
-        return sorted(range(1, len(issue)), key=issue.__getitem__)
-
-    def _piece(self, bucket: int, order: Sequence[int]) -> Piece:
-        uses = self._uses[bucket]
-        issue = place_in_order(uses, self._distances[bucket], order, self._before)
+    def _piece(self, problem: Problem, order: Sequence[int]) -> Piece:
+        issue = problem.place(order)
         first = issue[order[0]]
-        return Piece([self._steps[i] for i in order], [uses[i] for i in order], [issue[i] - first for i in order])
+        return Piece([self._steps[i] for i in order], [problem.uses[i] for i in order], [issue[i] - first for i in order])
 
 
 def _bucket_registers(layout: Layout, last_position: int) -> list[int]:

@@ -1,76 +1,125 @@
 """List scheduling of one straight piece of program: one operation a bundle, urgent ones first."""
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from lpu_isa.fields import Use
 
-from .dependences import Distances
-from .reservation import ReservationTable
+from .dependences import dependences
+from .reservation import ReservationTable, claims_of
 
-__all__ = ["list_schedule", "place_in_order"]
+__all__ = ["Problem", "improve"]
 
 
-def list_schedule(uses: Sequence[Use], distances: Distances, fixed: dict[int, int]) -> list[int]:
-    """Issue cycle of each operation, one issue a cycle at most, greedy by longest path to the end.
+class Problem:
+    """Operations to be placed, in the order of their meaning.
 
-    fixed: operations whose issue cycle is given (they belong to the piece before); all others get a cycle >= 0.
+    fixed : issue cycles of operations that belong to the piece before; all others get a cycle >= 0.
     """
-    count = len(uses)
-    users: list[list[tuple[int, int]]] = [[] for _ in range(count)]
-    for j, need in enumerate(distances):
-        for i, distance in need.items():
-            users[i].append((j, distance))
-    end = [max((int(a.cycle.max()) for a in use.accesses if a.write), default=0) for use in uses]
-    urgency = [0] * count
-    for i in reversed(range(count)):
-        urgency[i] = max([end[i]] + [distance + urgency[j] for j, distance in users[i]])
-    table = ReservationTable()
-    issue = [0] * count
-    ready = [0] * count
-    missing = [len(need) for need in distances]
-    able: set[int] = set()
 
-    def placed(i: int, cycle: int) -> None:
-        issue[i] = cycle
-        table.take(uses[i].claims, cycle)
-        for j, distance in users[i]:
-            ready[j] = max(ready[j], cycle + distance)
-            missing[j] -= 1
-            if not missing[j] and j not in fixed:
-                able.add(j)
+    def __init__(self, uses: Sequence[Use], fixed: Mapping[int, int] | None = None) -> None:
+        self.uses = uses
+        self.fixed = dict(fixed or {})
+        self.distances = dependences(uses)
+        self._claims = [claims_of(use) for use in uses]
+        self._users: list[list[tuple[int, int]]] = [[] for _ in uses]
+        for j, need in enumerate(self.distances):
+            for i, distance in need.items():
+                self._users[i].append((j, distance))
+        self._end = [max((int(a.cycle.max()) for a in use.accesses if a.write), default=0) for use in uses]
 
-    able.update(i for i in range(count) if not missing[i] and i not in fixed)
-    for i in sorted(fixed):
-        placed(i, fixed[i])
-    cycle = 0
-    while able:
-        for i in sorted((i for i in able if ready[i] <= cycle), key=lambda i: (-urgency[i], i)):
-            if table.is_free(uses[i].claims, cycle):
-                able.remove(i)
-                placed(i, cycle)
-                break
-        cycle += 1
-    return issue
+    def urgencies(self, bias: Sequence[float] | None = None) -> list[float]:
+        """Longest path from each operation's issue to the end of the piece, plus its ``bias``."""
+        urgency = [0.0] * len(self.uses)
+        for i in reversed(range(len(self.uses))):
+            after = [distance + urgency[j] for j, distance in self._users[i]]
+            urgency[i] = max([self._end[i], *after]) + (bias[i] if bias is not None else 0)
+        return urgency
+
+    def schedule(self, bias: Sequence[float] | None = None) -> list[int]:
+        """Issue cycles, greedy by urgency, at most one issue a cycle."""
+        urgency = self.urgencies(bias)
+        table = ReservationTable()
+        issue = [0] * len(self.uses)
+        ready = [0] * len(self.uses)
+        missing = [len(need) for need in self.distances]
+        waiting: list[tuple[int, int]] = []  # (ready cycle, operation)
+        able: list[tuple[float, int]] = []  # (-urgency, operation)
+
+        def place(i: int, cycle: int) -> None:
+            issue[i] = cycle
+            table.take(self._claims[i], cycle)
+            for j, distance in self._users[i]:
+                ready[j] = max(ready[j], cycle + distance)
+                missing[j] -= 1
+                if not missing[j] and j not in self.fixed:
+                    heapq.heappush(waiting, (ready[j], j))
+
+        for i, need in enumerate(self.distances):
+            if not need and i not in self.fixed:
+                heapq.heappush(waiting, (0, i))
+        for i in sorted(self.fixed):
+            place(i, self.fixed[i])
+        cycle = 0
+        while waiting or able:
+            while waiting and waiting[0][0] <= cycle:
+                i = heapq.heappop(waiting)[1]
+                heapq.heappush(able, (-urgency[i], i))
+            for entry in sorted(able):
+                if table.is_free(self._claims[entry[1]], cycle):
+                    able.remove(entry)
+                    heapq.heapify(able)
+                    place(entry[1], cycle)
+                    break
+            cycle = cycle + 1 if able else max(cycle + 1, waiting[0][0] if waiting else 0)
+        return issue
+
+    def order(self, bias: Sequence[float] | None = None) -> list[int]:
+        """Operations that are not fixed, in the order of their issue."""
+        issue = self.schedule(bias)
+        return sorted((i for i in range(len(issue)) if i not in self.fixed), key=issue.__getitem__)
+
+    def place(self, order: Sequence[int]) -> list[int]:
+        """Issue cycles when operations issue in ``order``, each as early as it can.
+
+        ``order`` holds every operation that is not fixed, each behind those that it depends on.
+        """
+        table = ReservationTable()
+        issue = [0] * len(self.uses)
+        for i, cycle in self.fixed.items():
+            issue[i] = cycle
+            table.take(self._claims[i], cycle)
+        cycle = -1
+        for i in order:
+            cycle = max([cycle + 1] + [issue[k] + distance for k, distance in self.distances[i].items()])
+            while not table.is_free(self._claims[i], cycle):
+                cycle += 1
+            issue[i] = cycle
+            table.take(self._claims[i], cycle)
+        return issue
 
 
-def place_in_order(
-    uses: Sequence[Use], distances: Distances, order: Sequence[int], fixed: dict[int, int]
-) -> list[int]:
-    """Issue cycle of each operation when they are issued in ``order``, each as early as it can be.
+def improve(problems: Sequence[Problem], weights: Sequence[float], tries: int, seed: int = 0) -> list[int]:
+    """An order of issue that serves several problems of the same operations: greedy search over biased urgencies.
 
-    ``order`` holds every operation that is not ``fixed``; it may differ from the order of meaning as far as the
-    distances allow.
+    The cost of an order is the weighted sum of the last issue cycles. Each try disturbs the best bias so far and takes
+    its order from one of the problems. Deterministic for a seed.
     """
-    table = ReservationTable()
-    issue = [0] * len(uses)
-    for i, cycle in fixed.items():
-        issue[i] = cycle
-        table.take(uses[i].claims, cycle)
-    cycle = -1
-    for i in order:
-        cycle = max([cycle + 1] + [issue[k] + distance for k, distance in distances[i].items()])
-        while not table.is_free(uses[i].claims, cycle):
-            cycle += 1
-        issue[i] = cycle
-        table.take(uses[i].claims, cycle)
-    return issue
+    random = np.random.Generator(np.random.PCG64(seed))
+
+    def cost(order: Sequence[int]) -> float:
+        return sum(w * max(problem.place(order)) for problem, w in zip(problems, weights, strict=True))
+
+    n = len(problems[0].uses)
+    best_bias = np.zeros(n)
+    best_order = min((problem.order() for problem in problems), key=cost)
+    best = cost(best_order)
+    for attempt in range(tries):
+        few = random.random(n) < random.choice([0.02, 0.1, 0.3])
+        bias = best_bias + few * random.normal(0, random.choice([4, 16, 64]), n)
+        order = problems[attempt % len(problems)].order(bias)
+        if (now := cost(order)) <= best:
+            best, best_bias, best_order = now, bias, order
+    return best_order

@@ -1,9 +1,22 @@
 """Reservation table: who holds which unit or port in which cycle (Rau and Glaeser 1981)."""
 
-import numpy as np
-from lpu_isa.fields import Claim
+from collections import defaultdict
 
-__all__ = ["ReservationTable"]
+from lpu_isa.fields import Use
+
+__all__ = ["Claims", "ReservationTable", "claims_of"]
+
+Claims = tuple[tuple[str, int], ...]
+"""Resources that an operation holds, each with a mask: bit c is set for the cycle ``issue + c``."""
+
+
+def claims_of(use: Use) -> Claims:
+    """The claims of an operation as masks."""
+    masks: defaultdict[str, int] = defaultdict(int)
+    for resource, cycle in use.claims:
+        for c in cycle.tolist():
+            masks[resource] |= 1 << c
+    return tuple(masks.items())
 
 
 class ReservationTable:
@@ -15,26 +28,15 @@ class ReservationTable:
 
     def __init__(self, first: int = -1024) -> None:
         self._first = first
-        self._taken: dict[str, np.ndarray] = {}
+        self._taken: defaultdict[str, int] = defaultdict(int)
 
-    def _row(self, resource: str, last: int) -> np.ndarray:
-        row = self._taken.get(resource)
-        if row is None or len(row) <= last - self._first:
-            grown = np.zeros(2 * (last - self._first) + 1024, bool)
-            if row is not None:
-                grown[: len(row)] = row
-            self._taken[resource] = row = grown
-        return row
-
-    def is_free(self, claims: tuple[Claim, ...], issue: int) -> bool:
+    def is_free(self, claims: Claims, issue: int) -> bool:
         """Whether an operation with these claims can be issued in cycle ``issue``."""
-        for resource, cycle in claims:
-            at = cycle + (issue - self._first)
-            if self._row(resource, int(cycle[-1]) + issue)[at].any():
-                return False
-        return True
+        at = issue - self._first
+        return not any((self._taken[resource] >> at) & mask for resource, mask in claims)
 
-    def take(self, claims: tuple[Claim, ...], issue: int) -> None:
+    def take(self, claims: Claims, issue: int) -> None:
         """Hold everything that an operation issued in cycle ``issue`` claims."""
-        for resource, cycle in claims:
-            self._row(resource, int(cycle[-1]) + issue)[cycle + (issue - self._first)] = True
+        at = issue - self._first
+        for resource, mask in claims:
+            self._taken[resource] |= mask << at
