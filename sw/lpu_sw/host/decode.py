@@ -1,6 +1,6 @@
 """Token by token: the host's side of a Llama's program, the same for simulator, RTL and board."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from lpu_isa.faults import Fault
 from lpu_sw.compiler.llama import Facts, inbox_words
 from lpu_sw.sampling import Sampler
 
-__all__ = ["Device", "MachineFault", "Post", "Request", "decode"]
+__all__ = ["Choose", "Device", "MachineFault", "Post", "Request", "check_request", "decode"]
 
 
 class MachineFault(RuntimeError):
@@ -71,29 +71,44 @@ class Post:
     cycles: int
 
 
-async def decode(device: Device, facts: Facts, request: Request) -> AsyncIterator[Post]:
-    """Run a request. Raises ValueError for a request that the model cannot take, `MachineFault` for a fault."""
+Choose = Callable[[int, np.ndarray], int]
+"""The host's choice of the next token: from the position and its logits (n_valid,)."""
+
+
+def check_request(request: Request, facts: Facts) -> None:
+    """Raise ValueError, saying what was found and expected, for a request that the model cannot take."""
     if not request.prompt:
         raise ValueError("the prompt is empty: at least one token is needed (its BOS)")
     if len(request.prompt) > facts.context:
         raise ValueError(f"the prompt has {len(request.prompt)} tokens, the context holds {facts.context}")
+
+
+async def decode(device: Device, facts: Facts, request: Request, choose: Choose | None = None) -> AsyncIterator[Post]:
+    """Run a request. ``choose``: takes the place of the tile and of the sampler.
+
+    Raises ValueError for a request that the model cannot take, `MachineFault` for a fault.
+    """
+    check_request(request, facts)
     positions = min(request.positions, facts.context)
     sampler = Sampler(request.temperature, request.seed)
-    host_chooses = request.temperature > 0
-    words = inbox_words(facts, list(request.prompt), positions, host_chooses, -1 if host_chooses else request.stop)
-    await device.start(words)
+    if choose is None and request.temperature > 0:
+
+        def choose(position: int, logits: np.ndarray) -> int:
+            return sampler.choose(logits)
+
+    stop = request.stop if choose is None else -1
+    await device.start(inbox_words(facts, list(request.prompt), positions, choose is not None, stop))
     before = position = 0
     while (post := await device.next_post()) is not None:
         word, stamp = post
-        is_prompt = position + 1 < len(request.prompt)
-        token = None if is_prompt else word
-        if host_chooses and not is_prompt:
+        token = None if position + 1 < len(request.prompt) else word
+        if choose is not None and token is not None:
             logits = await device.read_vectors(facts.logits, facts.logit_words)
-            token = sampler.choose(logits.ravel()[: facts.n_valid])
+            token = choose(position, logits.ravel()[: facts.n_valid])
         yield Post(position, token, (stamp - before) % (1 << 32))
         before = stamp
         position += 1
-        if host_chooses and token is not None:
+        if choose is not None and token is not None:
             if token == request.stop or position >= positions:
                 await device.stop()
                 return

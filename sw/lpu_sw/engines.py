@@ -1,0 +1,204 @@
+"""Engines: what can run a compiled Llama. Found by name through the entry points of the group ``lpu.engine``."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from lpu_isa.host import Window
+from lpu_sw.asm.program import Program, Section
+from lpu_sw.compiler.llama import CompiledLlama, facts_to_metadata
+from lpu_sw.host.decode import MachineFault, Post, Request, check_request, decode
+from lpu_sw.image import Image
+from lpu_sw.model import LlamaModel
+from lpu_sw.reference.llama import FloatLlama
+from lpu_sw.sampling import Sampler
+from lpu_sw.sim.state import TileState
+from lpu_sw.sim.tile import Simulator, Status
+
+__all__ = [
+    "Engine",
+    "EngineError",
+    "FloatEngine",
+    "Job",
+    "SimDevice",
+    "SimEngine",
+    "driven",
+    "engine_names",
+    "find_engine",
+]
+
+ENGINE_GROUP = "lpu.engine"
+
+RUN_AT_ONCE_CYCLES = 500
+"""The simulator looks for a post that often; what it ran past one does no harm, since the post has its cycle."""
+
+T = TypeVar("T")
+
+
+class EngineError(RuntimeError):
+    """An engine that cannot be used here; the text says in one line what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is asked to run: the model, what it was compiled to, and the request."""
+
+    model: LlamaModel
+    compiled: CompiledLlama
+    request: Request
+
+    @cached_property
+    def image(self) -> Image:
+        """What is loaded into the tile; the facts of the model are its metadata ``llama``."""
+        return Image.from_program(self.compiled.program, {"llama": facts_to_metadata(self.compiled.facts)})
+
+
+class Engine(Protocol):
+    """Runs jobs, one after the other. Made without arguments.
+
+    counts_cycles : whether its posts carry cycles of the tile; if not, they carry 0.
+    clamped : lanes that the last run's quantisers of fixed scale clamped, valid when its posts have been taken.
+    """
+
+    counts_cycles: bool
+    clamped: int
+
+    def prepare(self, job: Job, say: Callable[[str], None]) -> None:
+        """Do what is no part of the run, such as building the hardware; ``say`` takes a line when it lasts.
+
+        Raises `EngineError`.
+        """
+        ...
+
+    def generate(self, job: Job) -> Iterator[Post]:
+        """Run the request, giving each post when it comes.
+
+        Raises ValueError for a request that the model cannot take, `MachineFault` for a fault, `EngineError`.
+        """
+        ...
+
+
+def engine_names() -> list[str]:
+    """Names of the engines that are installed."""
+    return sorted(entry.name for entry in entry_points(group=ENGINE_GROUP))
+
+
+def find_engine(name: str) -> Engine:
+    """Make the engine of that name. Raises `EngineError` when there is none, or when it cannot be loaded."""
+    found = entry_points(group=ENGINE_GROUP, name=name)
+    if not found:
+        raise EngineError(f"unknown engine {name!r}, expected one of {', '.join(engine_names())}")
+    try:
+        return next(iter(found)).load()()
+    except ImportError as error:
+        raise EngineError(f"engine {name} cannot be loaded: {error}") from error
+
+
+def driven(items: AsyncIterator[T]) -> Iterator[T]:
+    """The items of an asynchronous iterator whose awaits never wait for anything, without an event loop."""
+    while True:
+        try:
+            items.__anext__().__await__().send(None)
+        except StopIteration as item:
+            value = item.value
+        except StopAsyncIteration:
+            return
+        else:
+            raise RuntimeError("the iterator waits for an event loop")
+        yield value
+
+
+def _words(section: Section) -> np.ndarray:
+    """A section as the host writes it: uint32 (words, beats)."""
+    data = np.ascontiguousarray(section.data)
+    return data.reshape(len(data), -1).view("<u4") if data.dtype == np.int8 else data
+
+
+class SimDevice:
+    """The simulator behind the host's protocol (`lpu_sw.host.decode.Device`), loaded with a program."""
+
+    def __init__(self, program: Program) -> None:
+        self.state = TileState(program.config)
+        for section in program.sections:
+            self.state.load(Window[section.space.upper()], _words(section), section.address)
+        self._simulator = Simulator(program.config, program.bundles, program.timings.tolist(), self.state)
+
+    async def start(self, inbox: Sequence[int]) -> None:
+        """Empty the mailboxes, put ``inbox`` into the inbox and start at bundle 0."""
+        self.state.inbox.clear()
+        self.state.inbox.extend(inbox)
+        self._simulator.start()
+
+    async def push(self, word: int) -> None:
+        """Put one more word into the inbox."""
+        self.state.inbox.append(word)
+
+    async def next_post(self) -> tuple[int, int] | None:
+        """The next word of the outbox and its cycle, or None at the end. Raises `MachineFault`."""
+        while not self.state.outbox:
+            status = self._simulator.run(self.state.cycles + RUN_AT_ONCE_CYCLES)
+            if status is Status.FAULTED:
+                raise MachineFault(self.state.fault, self.state.fault_pc)
+            if status is not Status.RUNNING and not self.state.outbox:
+                return None
+        sent = self.state.outbox.pop(0)
+        return sent.word, sent.stamp
+
+    async def read_vectors(self, first: int, count: int) -> np.ndarray:
+        """Words of vector SRAM, as they are when the tile waits: float64 (count, rows)."""
+        self._simulator.run()
+        return self.state.vmem[first : first + count].copy()
+
+    async def stop(self) -> None:
+        """End the run."""
+
+
+class SimEngine:
+    """The golden model: exact to the bit and to the cycle."""
+
+    counts_cycles = True
+
+    def __init__(self) -> None:
+        self.clamped = 0
+
+    def prepare(self, job: Job, say: Callable[[str], None]) -> None:
+        """Nothing is needed."""
+
+    def generate(self, job: Job) -> Iterator[Post]:
+        """Run the request on a new simulator."""
+        device = SimDevice(job.compiled.program)
+        yield from driven(decode(device, job.compiled.facts, job.request))
+        self.clamped = device.state.clamped
+
+
+class FloatEngine:
+    """The float32 reference: the same request by the arithmetic of the model's authors. Its cycles are 0."""
+
+    counts_cycles = False
+
+    def __init__(self) -> None:
+        self.clamped = 0
+
+    def prepare(self, job: Job, say: Callable[[str], None]) -> None:
+        """Nothing is needed."""
+
+    def generate(self, job: Job) -> Iterator[Post]:
+        """Run the request in NumPy."""
+        request, facts = job.request, job.compiled.facts
+        check_request(request, facts)
+        sampler, llama = Sampler(request.temperature, request.seed), FloatLlama(job.model)
+        token = request.prompt[0]
+        for position in range(min(request.positions, facts.context)):
+            logits = llama.step(token)
+            if position + 1 < len(request.prompt):
+                token = request.prompt[position + 1]
+                yield Post(position, None, 0)
+                continue
+            token = sampler.choose(logits[: facts.n_valid])
+            yield Post(position, token, 0)
+            if token == request.stop:
+                return
