@@ -1,0 +1,119 @@
+"""Bundle fetch: program and timing memory, the program counter and the countdown to the next issue.
+
+The cycle of an issue is known a cycle ahead, so no word is ever fetched twice: the bundle that stands at issue in two
+cycles is ``pc`` plus the issues of this cycle and of the next. Both memories are plain pipelines without clock enables,
+and a new timing base acts as soon as it is written.
+"""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lpu_isa.bundle import BundleFormat
+from lpu_isa.config import TileConfig, address_bits
+from lpu_isa.host import TIMING_BITS
+from lpu_isa.icu import BRANCH, TIMING
+
+from .beats import BeatMemory, BeatWrite
+from .interfaces import MemoryRead, slot_layout
+from .primitives import Technology
+
+__all__ = ["Fetch"]
+
+_START = 4
+"""Cycles from a start to bundle 0: one for ``pc``, two for the memory, one of grace."""
+
+
+class Fetch(wiring.Component):
+    """Presents each bundle in its cycle of issue.
+
+    Parameters
+    ----------
+    config : TileConfig
+    technology : Technology
+        What the memories are built from.
+
+    Ports
+    -----
+    start : In(1)                   Bundle 0 comes to issue some cycles later.
+    running : In(1)                 High from the cycle after ``start`` on; while low, the host has the memories.
+    stop : In(1)                    No issue in the next cycle.
+    hold : In(1)                    This cycle does not count towards the next issue.
+    redirect, target : In           The bundle after the one that was issued a cycle ago is ``target``, at least BRANCH
+                                    cycles after it; ``bundles`` means past the end.
+    timing_base : In                Its value in a cycle is used for issues from two cycles later on.
+    issue : Out(1)                  ``bundle`` is to be issued in this cycle.
+    pc, past_end : Out              Its number, or that there is no such bundle.
+    bundle : Out                    Its bits.
+    distance : Out(12)              Cycles from it to the next issue.
+    program_read, timing_read : In(MemoryRead)          For the host.
+    program_write, timing_write : In(BeatWrite)         Likewise.
+    """
+
+    def __init__(self, config: TileConfig, technology: Technology = Technology.GENERIC) -> None:
+        assert BRANCH >= 4 and TIMING >= 3  # redirect, pc, two cycles of memory; base, two cycles of memory
+        self.config = config
+        self.technology = technology
+        self.format = BundleFormat(config)
+        beats = self.format.beats
+        super().__init__({
+            "start": In(1),
+            "running": In(1),
+            "stop": In(1),
+            "hold": In(1),
+            "redirect": In(1),
+            "target": In(range(config.bundles + 1)),
+            "timing_base": In(address_bits(config.timings)),
+            "issue": Out(1),
+            "pc": Out(address_bits(config.bundles)),
+            "past_end": Out(1),
+            "bundle": Out(self.format.bits),
+            "distance": Out(TIMING_BITS),
+            "program_read": In(MemoryRead(config.bundles, 32 * beats)),
+            "program_write": In(BeatWrite(config.bundles, beats, 32)),
+            "timing_read": In(MemoryRead(config.timings, TIMING_BITS)),
+            "timing_write": In(BeatWrite(config.timings, 1, TIMING_BITS)),
+        })  # fmt: skip
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.program = program = BeatMemory(config.bundles, self.format.beats, 32, self.technology)
+        m.submodules.timing = timing = BeatMemory(config.timings, 1, TIMING_BITS, self.technology)
+        wiring.connect(m, wiring.flipped(self.program_write), program.write)
+        wiring.connect(m, wiring.flipped(self.timing_write), timing.write)
+
+        pc = Signal(range(config.bundles + 1))  # `bundles` is the one past the end
+        issue_next = Signal()
+        ahead = Signal.like(pc)
+        m.d.comb += ahead.eq(pc + self.issue + issue_next)
+        for memory, host, address in (
+            (program, self.program_read, ahead),
+            (timing, self.timing_read, self.timing_base + ahead),
+        ):
+            m.d.comb += [
+                memory.read.enable.eq(1),
+                memory.read.address.eq(Mux(self.running, address, host.address)),
+                host.data.eq(memory.read.data),
+            ]
+
+        header = Signal(slot_layout(self.format.header))
+        remaining = Signal(TIMING_BITS)  # from this cycle to the next issue, unless one is taking place
+        left = Signal(TIMING_BITS)
+        m.d.comb += [
+            header.eq(program.read.data[: self.format.header.bits]),
+            self.bundle.eq(program.read.data),
+            self.distance.eq(Mux(header.timed, timing.read.data, header.wait)),
+            left.eq(Mux(self.issue, self.distance, remaining)),
+            issue_next.eq(self.running & ~self.stop & ~self.hold & (left == 1)),
+            self.pc.eq(pc),
+            self.past_end.eq(pc == config.bundles),
+        ]
+        m.d.sync += [self.issue.eq(issue_next), remaining.eq(Mux(self.hold, left, left - 1))]
+        with m.If(self.issue):
+            m.d.sync += pc.eq(pc + 1)
+        with m.If(self.redirect):
+            m.d.sync += pc.eq(self.target)
+        with m.If(self.start):
+            m.d.sync += [pc.eq(0), remaining.eq(_START)]
+        return m

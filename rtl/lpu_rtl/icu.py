@@ -1,0 +1,352 @@
+"""Sequencer: judges and issues bundles, and executes the sequencer's own slot."""
+
+from collections.abc import Iterable
+
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from lpu_isa.bundle import BundleFormat
+from lpu_isa.config import TileConfig, address_bits
+from lpu_isa.faults import Fault
+from lpu_isa.fields import Field
+from lpu_isa.host import TIMING_BITS
+from lpu_isa.icu import ALU, IcuOp
+from lpu_isa.sxm import SxmOp
+from lpu_isa.vxm import Source, VxmOp
+
+from .beats import BeatWrite
+from .fetch import Fetch
+from .interfaces import (
+    FAULT_BITS,
+    LATE_SCALARS,
+    Issue,
+    MemoryRead,
+    RegisterRead,
+    RegisterWrite,
+    issue_operands,
+    slot_layout,
+    vector_layout,
+)
+from .lanes import LaneReader
+from .loops import LoopStack
+from .primitives import Technology
+from .registers import RegisterFile
+
+__all__ = ["Icu", "outbox_layout"]
+
+_UNITS = ("mxm", "vxm", "sxm")
+
+outbox_layout = data.StructLayout({"word": 32, "stamp": 32})
+"""What SEND puts into the outbox: a register, and the low half of the cycle counter."""
+
+
+class Icu(wiring.Component):
+    """Program, scalar registers, loops, branches, cycle counter and fault register.
+
+    Golden model: ``lpu_sw.sim.icu``.
+
+    Parameters
+    ----------
+    config : TileConfig
+    technology : Technology
+        What the memories are built from.
+    n_faults : int
+        Sources of faults outside the sequencer.
+
+    Ports
+    -----
+    start, stop, reset : In(1)          From the host, one cycle each. ``start`` is ignored while ``running``.
+    running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``busy`` falls.
+    cancel : Out(1)                     The units drop what they are doing: a start, a stop, a reset or a fault.
+    busy : In(1)                        A unit's operation is running, or its result on the way.
+    faults : In(FAULT_BITS) array       Fault codes from outside, one cycle each.
+    fault, fault_pc, cycles : Out       Fault register, the bundle issued last before it, cycle counter.
+    mxm, vxm, sxm : Out(Issue)          Operations, in their cycle of issue.
+    scalars : In(RegisterRead) array    The vector unit's late scalars, in the order of `LATE_SCALARS`.
+    reduction : In(RegisterWrite)       The vector unit's reduction.
+    vlane, slane : Out(MemoryRead)      Lane reads from vector and scale SRAM.
+    inbox, outbox : streams             RECV takes a word, SEND gives one.
+    register_read : In(RegisterRead)                    For the host.
+    program_read, timing_read : In(MemoryRead)          Likewise, while not running.
+    program_write, timing_write : In(BeatWrite)         Likewise.
+    clearing : Out(1)                   Registers are being zeroed; a start waits for the end of it.
+    """
+
+    def __init__(self, config: TileConfig, technology: Technology = Technology.GENERIC, *, n_faults: int = 1) -> None:
+        self.config = config
+        self.technology = technology
+        self.format = BundleFormat(config)
+        beats = self.format.beats
+        vector = vector_layout(config)
+        super().__init__({
+            "start": In(1),
+            "stop": In(1),
+            "reset": In(1),
+            "running": Out(1),
+            "waiting": Out(1),
+            "halted": Out(1),
+            "cancel": Out(1),
+            "busy": In(1),
+            "faults": In(FAULT_BITS).array(n_faults),
+            "fault": Out(FAULT_BITS),
+            "fault_pc": Out(address_bits(config.bundles)),
+            "cycles": Out(64),
+            **{name: Out(Issue(self.format.slots[name])) for name in _UNITS},
+            "scalars": In(RegisterRead).array(len(LATE_SCALARS)),
+            "reduction": In(RegisterWrite),
+            "vlane": Out(MemoryRead(config.vmem_words, vector)),
+            "slane": Out(MemoryRead(config.smem_words, vector)),
+            "inbox": In(stream.Signature(32)),
+            "outbox": Out(stream.Signature(outbox_layout)),
+            "register_read": In(RegisterRead),
+            "program_read": In(MemoryRead(config.bundles, 32 * beats)),
+            "program_write": In(BeatWrite(config.bundles, beats, 32)),
+            "timing_read": In(MemoryRead(config.timings, TIMING_BITS)),
+            "timing_write": In(BeatWrite(config.timings, 1, TIMING_BITS)),
+            "clearing": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.fetch = fetch = Fetch(self.config, self.technology)
+        for name in ("program_read", "program_write", "timing_read", "timing_write"):
+            connect(m, flipped(getattr(self, name)), getattr(fetch, name))
+        slots = {}
+        for name, slot in {"header": self.format.header, **self.format.slots}.items():
+            slots[name] = Signal(slot_layout(slot), name=f"{name}_slot")
+            at = self.format.offsets[name]
+            m.d.comb += slots[name].eq(fetch.bundle[at : at + slot.bits])
+
+        rs, rt, registers = self._read_registers(m, slots)
+        faults: dict[Fault, list[Value]] = {}
+        execute = self._judge(m, fetch, slots, faults)
+        for name in _UNITS:
+            port = getattr(self, name)
+            m.d.comb += [port.op.eq(slots[name]), port.start.eq(execute & (slots[name].op != 0))]
+        does = {code: Signal(name=f"does_{code.name.lower()}") for code in IcuOp if code is not IcuOp.NOP}
+        for code, signal in does.items():
+            m.d.comb += signal.eq(execute & (slots["icu"].op == code))
+
+        self._branch(m, fetch, does, slots["icu"].imm, rs, rt, faults)
+        alu = self._compute(m, does, slots["icu"], rs, rt)
+        lanes = self._read_lanes(m, does, slots["icu"], rs, rt)
+        self._send(m, does, rs, faults)
+        hold = self._receive(m, does, alu, slots["icu"].rd, faults)
+        m.d.comb += fetch.hold.eq(hold | self.clearing)
+
+        writers = [alu, lanes.result, self.reduction]
+        m.d.comb += registers.write.enable.eq(Cat(writer.enable for writer in writers).any())
+        for field in ("index", "data"):
+            gated = [Mux(writer.enable, getattr(writer, field), 0) for writer in writers]
+            m.d.comb += getattr(registers.write, field).eq(_any(gated))
+        enables = [writer.enable for writer in writers]
+        faults[Fault.CONFLICT] += [a & b for i, a in enumerate(enables) for b in enables[:i]]
+        faulting = self._latch_fault(m, fetch, faults, [*self.faults, lanes.fault])
+        self._run(m, fetch, does[IcuOp.HALT], faulting, hold)
+        return m
+
+    def _read_registers(self, m: Module, slots: dict) -> tuple[Signal, Signal, RegisterFile]:
+        """A read port for each register that a bundle names, for the late scalars and for the host."""
+        named = [(name, field) for name in _UNITS for field in issue_operands(self.format.slots[name])]
+        others = [*self.scalars, self.register_read]
+        m.submodules.registers = registers = RegisterFile(len(named) + 2 + len(others))
+        reads = iter(registers.reads)
+        for name, field in named:
+            read = next(reads)
+            m.d.comb += [read.index.eq(slots[name][field]), getattr(self, name).operands[field].eq(read.data)]
+        rs, rt = Signal(signed(32)), Signal(signed(32))
+        for field, value in (("rs", rs), ("rt", rt)):
+            read = next(reads)
+            m.d.comb += [read.index.eq(slots["icu"][field]), value.eq(read.data)]
+        for port in others:
+            read = next(reads)
+            m.d.comb += [read.index.eq(port.index), port.data.eq(read.data)]
+        m.d.comb += [registers.clear.eq(self.reset), self.clearing.eq(registers.clearing)]
+        return rs, rt, registers
+
+    def _judge(self, m: Module, fetch: Fetch, slots: dict, faults: dict[Fault, list[Value]]) -> Signal:
+        """Whether a bundle is issued in this cycle and may be executed."""
+        formats = {"header": self.format.header, **self.format.slots}
+        legal = Signal()
+        m.d.comb += legal.eq(
+            Cat(_is_legal(f, slots[name][f.name]) for name, slot in formats.items() for f in slot.fields).all()
+        )
+        switches = (slots["vxm"].op == VxmOp.PASS) & (slots["vxm"].source == Source.SXM)
+        present, execute = Signal(), Signal()
+        bad = {
+            Fault.OPCODE: ~legal,
+            Fault.CONFLICT: switches != (slots["sxm"].op != SxmOp.NOP),
+            Fault.COUNT: fetch.distance == 0,
+        }
+        m.d.comb += [
+            present.eq(fetch.issue & ~fetch.past_end),
+            execute.eq(present & ~Cat(bad.values()).any()),
+        ]
+        faults |= {fault: [present & condition] for fault, condition in bad.items()}
+        faults[Fault.PROGRAM] = [fetch.issue & fetch.past_end]
+        return execute
+
+    def _branch(
+        self, m: Module, fetch: Fetch, does: dict, imm: Value, rs: Signal, rt: Signal, faults: dict[Fault, list[Value]]
+    ) -> None:
+        """Loops, branches and the timing base."""
+        total = Signal(signed(32))
+        m.submodules.loops = loops = LoopStack(self.config)
+        m.d.comb += [
+            total.eq(rs + imm),
+            loops.push.eq(does[IcuOp.LOOP]),
+            loops.body.eq(fetch.pc + 1),
+            loops.count.eq(total),
+            loops.end.eq(does[IcuOp.END]),
+            loops.clear.eq(self.cancel),
+        ]
+        faults[Fault.LOOP] = [loops.failed]
+        taken = {
+            IcuOp.JUMP: Const(1),
+            IcuOp.BEQ: rs == rt,
+            IcuOp.BNE: rs != rt,
+            IcuOp.BLT: rs < rt,
+            IcuOp.BGE: rs >= rt,
+        }
+        branches = Cat(does[code] & condition for code, condition in taken.items()).any()
+        # A target outside the program becomes the bundle past the end, which is a fault when it comes to issue.
+        outside = imm[address_bits(self.config.bundles) :].any()
+        m.d.sync += [
+            fetch.redirect.eq(branches | (does[IcuOp.END] & loops.again)),
+            fetch.target.eq(Mux(does[IcuOp.END], loops.top, Mux(outside, self.config.bundles, imm.as_unsigned()))),
+        ]
+        with m.If(does[IcuOp.TIMING]):
+            m.d.sync += fetch.timing_base.eq(total)
+
+    def _compute(self, m: Module, does: dict, icu: data.View, rs: Signal, rt: Signal) -> data.View:
+        """Integer results: computed in the cycle of issue, written in the next."""
+        assert ALU == 1
+        results = {
+            IcuOp.LI: icu.imm,
+            IcuOp.ADDI: rs + icu.imm,
+            IcuOp.ADD: rs + rt,
+            IcuOp.SUB: rs - rt,
+            IcuOp.ANDI: rs & icu.imm,
+            IcuOp.SHL: rs << icu.imm[:5],
+            IcuOp.SHR: rs.as_unsigned() >> icu.imm[:5],
+        }
+        alu = RegisterWrite.create(path=("alu",))
+        m.d.sync += [alu.enable.eq(Cat(does[code] for code in results).any()), alu.index.eq(icu.rd)]
+        with m.Switch(icu.op):
+            for code, result in results.items():
+                with m.Case(code):
+                    m.d.sync += alu.data.eq(result)
+        return alu
+
+    def _read_lanes(self, m: Module, does: dict, icu: data.View, rs: Signal, rt: Signal) -> LaneReader:
+        """VLANE and SLANE."""
+        m.submodules.lanes = lanes = LaneReader(self.config)
+        m.d.comb += [
+            lanes.vector.eq(does[IcuOp.VLANE]),
+            lanes.scale.eq(does[IcuOp.SLANE]),
+            lanes.address.eq(rs + icu.imm),
+            lanes.lane.eq(rt),
+            lanes.destination.eq(icu.rd),
+            lanes.cancel.eq(self.cancel),
+        ]
+        connect(m, flipped(self.vlane), lanes.vmem)
+        connect(m, flipped(self.slane), lanes.smem)
+        return lanes
+
+    def _send(self, m: Module, does: dict, rs: Signal, faults: dict[Fault, list[Value]]) -> None:
+        m.d.comb += [
+            self.outbox.valid.eq(does[IcuOp.SEND]),
+            self.outbox.payload.word.eq(rs),
+            self.outbox.payload.stamp.eq(self.cycles[:32]),
+        ]
+        faults[Fault.MAILBOX] = [does[IcuOp.SEND] & ~self.outbox.ready]
+
+    def _receive(self, m: Module, does: dict, alu: data.View, rd: Value, faults: dict[Fault, list[Value]]) -> Signal:
+        """RECV: leaves issue to stand when the inbox is empty; returns whether this cycle is spent waiting."""
+        hold = Signal()
+        wants = Signal()
+        destination = Signal.like(rd)
+        m.d.comb += [
+            wants.eq(does[IcuOp.RECV] | self.waiting),
+            self.inbox.ready.eq(wants),
+            hold.eq(wants & ~self.inbox.valid),
+        ]
+        m.d.sync += self.waiting.eq(hold & ~self.cancel)
+        with m.If(does[IcuOp.RECV]):
+            m.d.sync += destination.eq(rd)
+        with m.If(wants & self.inbox.valid):
+            m.d.sync += [alu.enable.eq(1), alu.data.eq(self.inbox.payload)]
+        with m.If(self.waiting):
+            m.d.sync += alu.index.eq(destination)
+        faults[Fault.SYNC] = [does[IcuOp.RECV] & self.busy]
+        return hold
+
+    def _latch_fault(self, m: Module, fetch: Fetch, faults: dict[Fault, list[Value]], codes: Iterable[Value]) -> Signal:
+        """Keep the first fault, the lowest code if there are several; returns whether there is one in this cycle."""
+        issued = Signal.like(self.fault_pc)
+        last = Signal.like(self.fault_pc)
+        faulting = Signal()
+        codes = list(codes)
+        raised = {fault: _any([*faults.get(fault, []), *(code == fault for code in codes)]) for fault in Fault if fault}
+        m.d.comb += [
+            last.eq(Mux(fetch.issue & ~fetch.past_end, fetch.pc, issued)),
+            faulting.eq(_any(raised.values())),
+        ]
+        m.d.sync += issued.eq(last)
+        with m.If(self.start | self.reset):
+            m.d.sync += self.fault.eq(Fault.NONE)
+        with m.Elif(faulting & (self.fault == Fault.NONE)):
+            m.d.sync += self.fault_pc.eq(last)
+            for fault, condition in sorted(raised.items(), reverse=True):
+                with m.If(condition):
+                    m.d.sync += self.fault.eq(fault)
+        return faulting
+
+    def _run(self, m: Module, fetch: Fetch, halts: Signal, faulting: Signal, hold: Signal) -> None:
+        """Start, stop and the cycle counter."""
+        active = Signal()  # bundles are being issued
+        counting = Signal()  # bundle 0 has been
+        halted = Signal()
+        begins = Signal()
+        ends = Signal()
+        m.d.comb += [
+            begins.eq(self.start & ~self.running),
+            ends.eq(halts | self.stop | self.reset | faulting),
+            self.cancel.eq(begins | self.stop | self.reset | faulting),
+            self.running.eq(active | self.busy),
+            self.halted.eq(halted & ~self.busy),
+            fetch.start.eq(begins),
+            fetch.running.eq(active),
+            fetch.stop.eq(ends),
+        ]
+        with m.If(active & (counting | fetch.issue) & ~hold & ~ends):
+            m.d.sync += [self.cycles.eq(self.cycles + 1), counting.eq(1)]
+        with m.If(active & ends):
+            m.d.sync += [active.eq(0), halted.eq(halts | self.stop)]
+        with m.If(begins | self.reset):
+            m.d.sync += [active.eq(begins & ~self.reset), halted.eq(0), self.cycles.eq(0), counting.eq(0)]
+        with m.If(self.reset):
+            m.d.sync += self.fault_pc.eq(0)
+
+
+def _any(values: Iterable[Value]) -> Value:
+    """Bitwise or."""
+    result: Value = Const(0)
+    for value in values:
+        result = result | value
+    return result
+
+
+def _is_legal(field: Field, value: Value) -> Value:
+    """Whether a field holds a value that the ISA defines."""
+    if field.name == "reserved":
+        return value == 0
+    if field.enum is None:
+        return Const(1, 1)
+    members = sorted({int(member) for member in field.enum})
+    if members == list(range(1 << field.bits)):
+        return Const(1, 1)
+    if members == list(range(len(members))):
+        return value < len(members)
+    return _any([value == member for member in members])
