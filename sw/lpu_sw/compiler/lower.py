@@ -216,8 +216,8 @@ class Lowering:
         for register in (r.LAYER, r.KEY, r.VALUE):
             yield self._icu(f"next {register.name.lower()}", IcuOp.ADDI, rd=register, rs=register,
                             imm=layout.layer["end"])  # fmt: skip
-        yield self._icu("next scales", IcuOp.ADDI, rd=r.SCALES, rs=r.SCALES, imm=layout.layer_scales["end"])
         yield self.last_of_layer()
+        yield self._icu("next scales", IcuOp.ADDI, rd=r.SCALES, rs=r.SCALES, imm=layout.layer_scales["end"])
 
     def last_of_layer(self) -> Step:
         """The pass that ends a layer, from which the next one starts."""

@@ -215,5 +215,5 @@ class Simulator:
             if not field.low <= value <= field.high:
                 raise ValueError(f"{slot}: {name} must be from {field.low} to {field.high}, not {value}")
         values = self._format.complete(operation)
-        legal = all(f.enum is None or values[f.name] in f.enum for f in fields.values())
+        legal = all(f.enum is None or values[f.name] in list(f.enum) for f in fields.values())
         return values if legal and not values.get("reserved") else None
