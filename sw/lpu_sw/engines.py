@@ -45,11 +45,22 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is asked to run: the model, what it was compiled to, and the request."""
+    """What an engine is asked to run.
+
+    n_valid : ids below it may be chosen. on_tile : what the model was compiled to, None where no tile is needed.
+    """
 
     model: LlamaModel
-    compiled: CompiledLlama
     request: Request
+    n_valid: int
+    on_tile: CompiledLlama | None = None
+
+    @property
+    def compiled(self) -> CompiledLlama:
+        """What the model was compiled to. Raises ValueError when it was not."""
+        if self.on_tile is None:
+            raise ValueError("this engine runs on a tile, and the model has not been compiled for one")
+        return self.on_tile
 
     @cached_property
     def image(self) -> Image:
@@ -60,11 +71,11 @@ class Job:
 class Engine(Protocol):
     """Runs jobs, one after the other. Made without arguments.
 
-    counts_cycles : whether its posts carry cycles of the tile; if not, they carry 0.
+    needs_tile : whether its jobs must be compiled; if not, its posts carry no cycles (0).
     clamped : lanes that the last run's quantisers of fixed scale clamped, valid when its posts have been taken.
     """
 
-    counts_cycles: bool
+    needs_tile: bool
     clamped: int
 
     def prepare(self, job: Job, say: Callable[[str], None]) -> None:
@@ -160,7 +171,7 @@ class SimDevice:
 class SimEngine:
     """The golden model: exact to the bit and to the cycle."""
 
-    counts_cycles = True
+    needs_tile = True
 
     def __init__(self) -> None:
         self.clamped = 0
@@ -178,7 +189,7 @@ class SimEngine:
 class FloatEngine:
     """The float32 reference: the same request by the arithmetic of the model's authors. Its cycles are 0."""
 
-    counts_cycles = False
+    needs_tile = False
 
     def __init__(self) -> None:
         self.clamped = 0
@@ -188,17 +199,17 @@ class FloatEngine:
 
     def generate(self, job: Job) -> Iterator[Post]:
         """Run the request in NumPy."""
-        request, facts = job.request, job.compiled.facts
-        check_request(request, facts)
+        request, context = job.request, job.model.config.max_positions
+        check_request(request, context)
         sampler, llama = Sampler(request.temperature, request.seed), FloatLlama(job.model)
         token = request.prompt[0]
-        for position in range(min(request.positions, facts.context)):
+        for position in range(min(request.positions, context)):
             logits = llama.step(token)
             if position + 1 < len(request.prompt):
                 token = request.prompt[position + 1]
                 yield Post(position, None, 0)
                 continue
-            token = sampler.choose(logits[: facts.n_valid])
+            token = sampler.choose(logits[: job.n_valid])
             yield Post(position, token, 0)
             if token == request.stop:
                 return

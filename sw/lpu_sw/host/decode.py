@@ -75,12 +75,12 @@ Choose = Callable[[int, np.ndarray], int]
 """The host's choice of the next token: from the position and its logits (n_valid,)."""
 
 
-def check_request(request: Request, facts: Facts) -> None:
-    """Raise ValueError, saying what was found and expected, for a request that the model cannot take."""
+def check_request(request: Request, context: int) -> None:
+    """Raise ValueError, saying what was found and expected, for a request that a context of so many positions cannot take."""
     if not request.prompt:
         raise ValueError("the prompt is empty: at least one token is needed (its BOS)")
-    if len(request.prompt) > facts.context:
-        raise ValueError(f"the prompt has {len(request.prompt)} tokens, the context holds {facts.context}")
+    if len(request.prompt) > context:
+        raise ValueError(f"the prompt has {len(request.prompt)} tokens, the context holds {context}")
 
 
 async def decode(device: Device, facts: Facts, request: Request, choose: Choose | None = None) -> AsyncIterator[Post]:
@@ -88,7 +88,7 @@ async def decode(device: Device, facts: Facts, request: Request, choose: Choose 
 
     Raises ValueError for a request that the model cannot take, `MachineFault` for a fault.
     """
-    check_request(request, facts)
+    check_request(request, facts.context)
     positions = min(request.positions, facts.context)
     sampler = Sampler(request.temperature, request.seed)
     if choose is None and request.temperature > 0:
