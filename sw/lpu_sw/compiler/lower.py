@@ -1,4 +1,4 @@
-"""A Llama's token as operations in the order of their meaning: prologue, one layer, classifier.
+"""A Llama's token as operations in the order of their meaning: position, prologue, one layer, classifier.
 
 The layer's operations are the same for every layer; scalar registers hold the layer's bases. RMSNorm's factor is applied
 after the matmul that follows it (it is a scalar), gains and constants are folded into weights and row scales:
@@ -37,7 +37,7 @@ class Register(IntEnum):
     POSITION = 1
     FORCED = 2  # positions whose token comes from the inbox
     LIMIT = 3  # positions to run
-    SAMPLED = 4  # 1: the host chooses every token (then FORCED grows by one a token)
+    SAMPLED = 4  # 1: the host chooses every token
     STOP = 5  # token that ends the run
     EPSILON = 6  # dim * epsilon, a float
     TOKEN = 7
@@ -57,7 +57,7 @@ class Register(IntEnum):
     TOKEN_SCALE = 21
     ROTARY_HIGH = 22
     ROTARY_LOW = 23
-    HEAD = 24  # .. 31: softmax sums, then their reciprocals
+    HEAD = 24  # .. 31: softmax sums, then their reciprocals; between positions free
 
 
 HEAD_REGISTERS = 32 - Register.HEAD
@@ -149,14 +149,12 @@ class Lowering:
     # Pieces
 
     def prologue(self) -> Iterator[Step]:
-        """From the token and its position to the first layer's activations and the angles of the position."""
+        """From the token and what `position` made to the first layer's activations and the angles of the position."""
         layout, at, r = self.layout, self.layout.vectors, Register
         yield self._icu("token group", IcuOp.SHR, rd=r.TOKEN_GROUP, rs=r.TOKEN, imm=self.rows_log2)
         yield self._icu("token scale", IcuOp.SLANE, rd=r.TOKEN_SCALE, rs=r.TOKEN_GROUP, rt=r.TOKEN,
                         imm=layout.scales["embedding"])  # fmt: skip
         yield from self._embedding()
-        yield self._icu("rotary high", IcuOp.SHR, rd=r.ROTARY_HIGH, rs=r.POSITION, imm=_log2(ROTARY_RADIX))
-        yield self._icu("rotary low", IcuOp.ANDI, rd=r.ROTARY_LOW, rs=r.POSITION, imm=ROTARY_RADIX - 1)
         # cos(a + b) = cos a cos b - sin a sin b; sin(a + b) = sin a cos b + cos a sin b. The sines carry the sign of
         # their lane (minus on even lanes), which cancels in the first and stays in the second.
         n = layout.head_words
@@ -176,6 +174,18 @@ class Lowering:
                 name, count=n, source=Source.VMEM, x=at["product"] + first * n, add=add,
                 b=at["product"] + second * n, write=Write.SMEM, d=layout.scales[name],
             )  # fmt: skip
+
+    def position(self, bucket: int, row: int, body: int) -> Iterator[Step]:
+        """Everything that follows from the position alone: counts, bases, and the row of timing memory.
+
+        bucket : positions that share a row. row : words from one row to the next. body : the layer's first bundle.
+        """
+        layout, r = self.layout, Register
+        yield self._icu("bucket", IcuOp.SHR, rd=r.HEAD, rs=r.POSITION, imm=_log2(bucket))
+        yield self._icu("row", IcuOp.SHL, rd=r.HEAD, rs=r.HEAD, imm=_log2(row))
+        yield self._icu("timing row", IcuOp.TIMING, rs=r.HEAD, imm=-body)
+        yield self._icu("rotary high", IcuOp.SHR, rd=r.ROTARY_HIGH, rs=r.POSITION, imm=_log2(ROTARY_RADIX))
+        yield self._icu("rotary low", IcuOp.ANDI, rd=r.ROTARY_LOW, rs=r.POSITION, imm=ROTARY_RADIX - 1)
         yield self._icu("group of the position", IcuOp.SHR, rd=r.GROUPS, rs=r.POSITION, imm=self.rows_log2)
         yield self._icu("key base", IcuOp.ADDI, rd=r.KEY, rs=r.GROUPS, imm=layout.weights["layers"])
         yield self._icu("groups", IcuOp.ADDI, rd=r.GROUPS, rs=r.GROUPS, imm=1)

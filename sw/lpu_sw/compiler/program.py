@@ -1,8 +1,9 @@
 """The program of a Llama: scheduled pieces, the loops around them, and the cycles of every position.
 
     start: parameters from the inbox
-    token: a token from the inbox, or the last one's successor
-           prologue | layer, n_layers times | classifier (not while the prompt has more tokens) | outbox
+    token: the position's counts and bases, a token of the prompt from the inbox
+    begin: prologue | layer, n_layers times | classifier (not while the prompt has more tokens) | post
+           and on with the token that the tile, the host or the prompt has for the next position
 
 The layer's bundles are the same for every layer and position. Their distances come from timing memory, one row for each
 bucket of positions: attention over more tokens takes longer, and how much longer is known.
@@ -28,6 +29,9 @@ __all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
 NO_TOKEN = 0xFFFFFFFF
 """Posted for a position whose logits were not made, because the next token is already in the inbox."""
 
+TO_CLASSIFIER = 2 * BRANCH
+"""Cycles from the end of the last layer to the classifier, spent on the position and the branch past the classifier."""
+
 SEARCH_TRIES = 300
 """Orders of a layer's operations that are tried."""
 
@@ -49,38 +53,31 @@ class PositionCycles:
     """Cycles of every position, known before anything runs.
 
     start : from the machine's start to the first position.
-    layers : from a position's first bundle (label ``begin``) to the end of its last layer, one a position.
-    received, generated : before that, with a token from the inbox, and with the tile's own choice.
+    received : to receive a token of the prompt, with all that follows from its position.
+    layers : from a position's first bundle that needs its token to the end of its last layer, one a position.
     decode, prefill : after that, up to the post, with the classifier and without.
-    after_decode, after_prefill : from the post to the next position.
+    after_own, after_host, after_prefill : from the post on, where the token was chosen by the tile, by the host, or
+        stands in the prompt.
     """
 
     start: int
-    layers: list[int]
     received: int
-    generated: int
+    layers: list[int]
     decode: int
     prefill: int
-    after_decode: int
+    after_own: int
+    after_host: int
     after_prefill: int
 
     def predict(self, prompt_tokens: int, positions: int, host_chooses: bool) -> list[int]:
-        """Cycles from post to post (the first: from the start) of a run of so many positions.
-
-        prompt_tokens : positions whose token is in the inbox from the start. host_chooses : so are all others.
-        """
+        """Cycles from post to post (the first: from the start) of a run of so many positions."""
         cycles = []
         before = self.start
         for position in range(positions):
             decodes = position + 1 >= prompt_tokens
-            received = position < prompt_tokens or host_chooses
-            cycles.append(
-                before
-                + (self.received if received else self.generated)
-                + self.layers[position]
-                + (self.decode if decodes else self.prefill)
-            )
-            before = self.after_decode if decodes else self.after_prefill
+            received = self.received if position < prompt_tokens else 0
+            cycles.append(before + received + self.layers[position] + (self.decode if decodes else self.prefill))
+            before = (self.after_host if host_chooses else self.after_own) if decodes else self.after_prefill
         return cycles
 
 
@@ -226,9 +223,16 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     n_buckets = ceil_div(layout.context, size)
     buckets = [_bucket_registers(layout, min((b + 1) * size, layout.context) - 1) for b in range(n_buckets)]
     layers = _Layers(isa, lowering, buckets)
-    prologue = _straight(isa, list(lowering.prologue()), buckets[-1])
-    classifier = _straight(isa, list(lowering.classifier()), buckets[-1])
     row = 1 << (n_bundles - 1).bit_length()
+    # The next position's bases and counts are found while the logits stream, and once before a prompt's token.
+    fixed_bundles = len(PARAMETERS) + 1
+    n_position = sum(1 for _ in lowering.position(size, row, 0))
+    n_prologue = sum(1 for _ in lowering.prologue())
+    body = fixed_bundles + n_position + 1 + n_prologue + 1
+    position_steps = list(lowering.position(size, row, body))
+    position = _straight(isa, position_steps, buckets[-1])
+    prologue = _straight(isa, list(lowering.prologue()), buckets[-1])
+    classifier = _straight(isa, [*lowering.classifier(), *position_steps], buckets[-1])
 
     w = _Writer()
     w.label("start")
@@ -236,21 +240,15 @@ def build_program(lowering: Lowering) -> LlamaProgram:
         w.icu(f"receive {register.name.lower()}", IcuOp.RECV, ALU + 1, rd=register)
     w.icu("position 0", IcuOp.LI, ALU + 1, rd=r.POSITION, imm=0)
     w.label("token")
-    w.icu("prompt at its end?", IcuOp.BGE, BRANCH, "begin", rs=r.POSITION, rt=r.FORCED)
+    w.piece(position, position.issue[-1] + 1 + ALU)
     w.icu("receive token", IcuOp.RECV, ALU + 1, rd=r.TOKEN)
     w.label("begin")
-    # The row of timing memory, found while the prologue runs.
-    w.icu("bucket", IcuOp.SHR, ALU + 1, rd=r.HEAD, rs=r.POSITION, imm=size.bit_length() - 1)
-    w.icu("row", IcuOp.SHL, ALU + 1, rd=r.HEAD, rs=r.HEAD, imm=row.bit_length() - 1)
-    timing_at = len(w.program.bundles)
-    w.icu("timing row", IcuOp.TIMING, 1, rs=r.HEAD)
-    # The loop's own bundle stands between the two.
+    # The loop's own bundle stands between the prologue and the layer.
     first = max(prologue.issue[-1] + 2, TIMING, *(_joined(prologue, piece) for piece in layers.pieces))
     w.piece(prologue, first - 1)
     w.icu("layers", IcuOp.LOOP, 1, imm=layout.model.n_layers)
     w.label("layer")
-    body = len(w.program.bundles)
-    w.program.bundles[timing_at].operations["icu"].values["imm"] = -body
+    assert w.program.labels["layer"] == body
     for step in layers.pieces[0].steps:
         w.put(step.name, Bundle(timed=True, operations=step.operations))
     w.put("end of layer", Bundle(timed=True, operations={"icu": Operation("icu", {"op": IcuOp.END})}))
@@ -258,27 +256,43 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     lengths = []
     for b, piece in enumerate(layers.pieces):
         end = piece.issue[-1] + 1
-        length = max(_joined(piece, piece), _joined(piece, classifier) - 2 * BRANCH, end + BRANCH)
+        length = max(_joined(piece, piece), _joined(piece, classifier) - TO_CLASSIFIER, end + BRANCH)
         lengths.append(length)
         issue = [*piece.issue, end, length]
         for k in range(n_bundles):
             w.program.timings[b * row + k] = issue[k + 1] - issue[k]
+    w.label("after layers")
     w.icu("next position", IcuOp.ADDI, ALU + 1, rd=r.POSITION, rs=r.POSITION, imm=1)
-    w.icu("more of the prompt?", IcuOp.BLT, 2 * BRANCH - ALU - 1, "no token", rs=r.POSITION, rt=r.FORCED)
+    w.icu("more of the prompt?", IcuOp.BLT, TO_CLASSIFIER - ALU - 1, "prompt", rs=r.POSITION, rt=r.FORCED)
     w.label("classifier")
-    last = max(int(a.cycle.max()) + at for use, at in zip(classifier.uses, classifier.issue, strict=True)
-               for a in use.accesses if a.write)  # fmt: skip
-    w.piece(classifier, last + 1)
+    chosen = _landed(classifier)
+    decided = classifier.issue[-1] + 1 + BRANCH
+    w.piece(classifier, decided - BRANCH)
+    # Which way the position ends is decided while the last logits are on their way.
+    rest = max(BRANCH, chosen + 1 - decided)
+    w.icu("the host chooses?", IcuOp.BNE, BRANCH, "host", rs=r.SAMPLED, rt=r.ZERO)
+    w.icu("last position?", IcuOp.BGE, rest, "last", rs=r.POSITION, rt=r.LIMIT)
+    w.label("post")
     w.icu("post token", IcuOp.SEND, 1, rs=r.TOKEN)
-    w.icu("the host chooses?", IcuOp.ADD, 1, rd=r.FORCED, rs=r.FORCED, rt=r.SAMPLED)
-    w.icu("stop token?", IcuOp.BEQ, BRANCH, "halt", rs=r.TOKEN, rt=r.STOP)
-    w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)
-    w.label("halt")
+    w.icu("go on?", IcuOp.BNE, BRANCH, "begin", rs=r.TOKEN, rt=r.STOP)
     w.icu("halt", IcuOp.HALT, 1)
-    w.label("no token")
-    w.icu("nothing to post", IcuOp.LI, ALU + 1, rd=r.BEST, imm=-1)
+    w.label("host")
+    w.icu("last position?", IcuOp.BGE, rest, "last", rs=r.POSITION, rt=r.LIMIT)
+    w.label("post to host")
+    w.icu("post token", IcuOp.SEND, 1, rs=r.TOKEN)
+    w.icu("receive token", IcuOp.RECV, ALU + 1, rd=r.TOKEN)
+    w.icu("go on", IcuOp.JUMP, BRANCH, "begin")
+    w.label("last")
+    w.icu("post last token", IcuOp.SEND, 1, rs=r.TOKEN)
+    w.icu("halt", IcuOp.HALT, 1)
+    w.label("prompt")
+    # The next token is received when nothing runs any more.
+    drained = max(_landed(piece) - length for piece, length in zip(layers.pieces, lengths, strict=True))
+    w.icu("nothing to post", IcuOp.LI, max(ALU + 1, drained + 1 - TO_CLASSIFIER), rd=r.BEST, imm=-1)
+    w.label("post nothing")
     w.icu("post nothing", IcuOp.SEND, 1, rs=r.BEST)
     w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)
+    w.label("end")
     w.icu("halt", IcuOp.HALT, 1)
     program = w.finish()
     if len(program.bundles) > tile.bundles:
@@ -289,22 +303,29 @@ def build_program(lowering: Lowering) -> LlamaProgram:
 
 def _predict(program: LlamaProgram, layout: Layout, lengths: list[int], size: int) -> PositionCycles:
     """Add up the distances along the paths of the program."""
-    at = {**program.labels, "post": program.names.index("post token"), "after": program.names.index("next position"),
-          "post nothing": program.names.index("post nothing")}  # fmt: skip
+    at = program.labels
 
-    def path(first: str, end: str | int) -> int:
-        stop = end if isinstance(end, int) else at[end]
-        return sum(bundle.wait for bundle in program.bundles[at[first] : stop])
+    def path(first: str, end: str) -> int:
+        return sum(bundle.wait for bundle in program.bundles[at[first] : at[end]])
 
-    to_layers = path("begin", "layer")
-    to_classifier = path("after", "classifier")
+    to_layers, to_classifier = path("begin", "layer"), path("after layers", "classifier")
     return PositionCycles(
         start=path("start", "token"),
         layers=[to_layers + layout.model.n_layers * lengths[p // size] for p in range(layout.context)],
         received=path("token", "begin"),
-        generated=program.bundles[at["token"]].wait,
         decode=to_classifier + path("classifier", "post"),
-        prefill=to_classifier + path("no token", "post nothing"),
-        after_decode=path("post", "halt"),
-        after_prefill=path("post nothing", at["post nothing"] + 2),
+        prefill=to_classifier + path("prompt", "post nothing"),
+        after_own=path("post", "host") - 1,
+        after_host=path("post to host", "last"),
+        after_prefill=path("post nothing", "end"),
+    )
+
+
+def _landed(piece: Piece) -> int:
+    """Cycle of the last write of a piece."""
+    return max(
+        int(access.cycle.max()) + issue
+        for use, issue in zip(piece.uses, piece.issue, strict=True)
+        for access in use.accesses
+        if access.write
     )
