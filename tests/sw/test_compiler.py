@@ -1,0 +1,124 @@
+"""The compiler: any Llama that fits runs, says the cycles beforehand, and computes what the float model computes."""
+
+import numpy as np
+import pytest
+
+from lpu_isa.config import SHAPES, TileConfig
+from lpu_sw.compiler.layout import DoesNotFit, Layout, largest_context
+from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
+from lpu_sw.model import LlamaConfig, LlamaModel
+from lpu_sw.reference.llama import FloatLlama
+from lpu_sw.sim.state import TileState
+from lpu_sw.sim.tile import Simulator, Status
+
+ROOMY = {name: tile.replace(wmem_words=4096, timings=4096, smem_words=1024, vmem_words=1024, act_blocks=64,
+                            accumulators=64) for name, tile in SHAPES.items()}  # fmt: skip
+
+
+def config(**changes) -> LlamaConfig:
+    sizes = dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, vocab_size=64,
+                 max_positions=64)  # fmt: skip
+    return LlamaConfig(**{**sizes, **changes})
+
+
+def loaded(compiled: CompiledLlama, seed: int = 0) -> Simulator:
+    """A simulator with the model in it and random words everywhere else."""
+    program = compiled.program
+    state = TileState(program.config)
+    state.randomise(np.random.default_rng(seed))
+    for section in program.sections:
+        memory = getattr(state, section.space)
+        data = section.data if section.space == "wmem" else state.float_format.decode(section.data)
+        memory[section.address : section.address + len(data)] = data
+    return Simulator(program.config, program.bundles, program.timings.tolist(), state)
+
+
+def forced_logits(compiled: CompiledLlama, tokens: list[int]) -> np.ndarray:
+    """Logits (tokens, n_valid) of the tile when the host gives every token; checks every cycle count on the way."""
+    sim, facts = loaded(compiled), compiled.facts
+    state = sim.state
+    state.inbox.extend(inbox_words(facts, tokens[:1], len(tokens), True, -1))
+    sim.start()
+    rows = []
+    for token in [*tokens[1:], None]:
+        status = sim.run()
+        assert status is (Status.HALTED if token is None else Status.WAITING), state.fault
+        rows.append(state.vmem[facts.logits : facts.logits + facts.logit_words].ravel()[: facts.n_valid].copy())
+        if token is not None:
+            state.inbox.append(token)
+    stamps = np.diff([0, *(sent.stamp for sent in state.outbox)])
+    assert stamps.tolist() == facts.cycles.predict(1, len(tokens), True)
+    return np.array(rows)
+
+
+def assert_close(model: LlamaModel, compiled: CompiledLlama, n_tokens: int) -> None:
+    """The tile's logits follow the float model's: int8 noise of a few percent, and no more."""
+    tokens = np.random.default_rng(5).integers(0, model.config.vocab_size, n_tokens).tolist()
+    want = FloatLlama(model).forward(tokens)[:, : compiled.facts.n_valid]
+    got = forced_logits(compiled, tokens)
+    error = np.sqrt(np.mean((got - want) ** 2, axis=1) / np.mean(want**2, axis=1))
+    # One wrong lane, head or angle gives errors near 1.
+    assert error.mean() < 0.08 and error.max() < 0.25, error
+
+
+@pytest.mark.parametrize("heads", [(8, 8), (8, 4), (8, 2), (8, 1), (6, 3)])
+def test_grouped_query_attention(heads, random_model):
+    n_heads, n_kv_heads = heads
+    model = random_model(config(dim=8 * n_heads, n_heads=n_heads, n_kv_heads=n_kv_heads), 1)
+    assert_close(model, compile_llama(model, ROOMY["8x16"]), 41)
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(dim=24, hidden_dim=52, vocab_size=77, n_heads=3, n_kv_heads=1),  # nothing divides the tile
+        dict(n_heads=2, n_kv_heads=1, head_dim=16, rope_pairs="half"),
+        dict(n_heads=2, n_kv_heads=2, head_dim=4, tied=False),
+        dict(dim=40, n_heads=2, n_kv_heads=1, head_dim=20, n_layers=1),
+    ],
+    ids=["odd", "half", "untied", "head20"],
+)
+def test_sizes_that_the_tile_does_not_divide(shape, changes, random_model):
+    model = random_model(config(**changes), 2)
+    assert_close(model, compile_llama(model, ROOMY[shape], context=32), 24)
+
+
+@pytest.mark.parametrize("bits", [18, 24])
+def test_both_significands(bits, random_model):
+    model = random_model(config(), 3)
+    assert_close(model, compile_llama(model, ROOMY["4x4"].replace(significand_bits=bits), context=16), 10)
+
+
+def test_own_tokens_take_the_predicted_cycles(story_llama):
+    from lpu_sw.frontends import load_model
+
+    compiled = compile_llama(load_model(story_llama), SHAPES["8x16"])
+    sim, facts = loaded(compiled), compiled.facts
+    sim.state.inbox.extend(inbox_words(facts, [1, 225, 226], 20, False, -1))
+    sim.start()
+    assert sim.run() is Status.HALTED
+    stamps = np.diff([0, *(sent.stamp for sent in sim.state.outbox)])
+    assert stamps.tolist() == facts.cycles.predict(3, 20, False)
+
+
+def test_padded_tokens_are_never_chosen(random_model):
+    model = random_model(config(vocab_size=61), 4)
+    model.classifier[50:] *= 100  # the padding would win if it took part
+    compiled = compile_llama(model, ROOMY["8x16"], n_valid=50)
+    sim = loaded(compiled)
+    sim.state.inbox.extend(inbox_words(compiled.facts, [1], 30, False, -1))
+    sim.start()
+    assert sim.run() is Status.HALTED
+    assert all(sent.word < 50 for sent in sim.state.outbox)
+
+
+def test_a_model_that_does_not_fit_says_what_is_short(random_model):
+    model = random_model(config(), 5)
+    small = TileConfig(8, 16, wmem_words=128)
+    with pytest.raises(DoesNotFit, match=r"weight SRAM of the 8x16 tile is short by \d+ words.*no context fits"):
+        compile_llama(model, small)
+    tile = TileConfig(8, 16, wmem_words=Layout(SHAPES["8x16"], model.config, 32).weights["end"])
+    assert largest_context(tile, model.config) == 32
+    with pytest.raises(DoesNotFit, match="a context of 64 tokens needs.*the largest context that fits is 32 tokens"):
+        compile_llama(model, tile, context=64)
