@@ -112,6 +112,7 @@ def test_names_of_operations_differ():
         ("1_000", 1000),
         ("10 - 4 - 3", 3),
         ("N * ROWS + COLS", 24),
+        ("(1 << LOG2_ROWS) - ROWS + (1 << LOG2_COLS) - COLS", 0),
     ],
 )
 def test_expressions(text, value):
@@ -187,7 +188,16 @@ def test_done_waits_for_the_last_write_of_the_bundle():
     for bundle in program.bundles:
         use = LAYOUT.use(bundle.operations["vxm"], [0] * 32)
         assert bundle.wait == 1 + max(int(a.cycle.max()) for a in use.accesses if a.write)
-    assert "expected a number of cycles (count depends on register r3)" in error("vxm.pass count=r3 @done")
+
+
+def test_done_needs_to_know_how_large_a_count_can_be():
+    text = ".register n = r3, 4\n vxm.pass count=1+n write=vmem @done\n vxm.pass count=5 write=vmem @done"
+    first, second = assemble(text, SMALL, prove=False).bundles
+    assert first.wait == second.wait
+    unknown = "expected a number of cycles (count depends on r3, whose largest value is not given)"
+    assert unknown in error("vxm.pass count=r3 @done")
+    assert "(inner is 0, not from 1 to 1023)" in error("mxm.matmul inner=0 @done")
+    assert "(outer is 1024, not from 1 to 1023)" in error(".register n = r3, 1000\n mxm.matmul outer=24+n @done")
 
 
 @pytest.mark.parametrize(
@@ -321,6 +331,15 @@ def test_data_fills_whole_words_with_zeros():
     assert smem.data.tolist() == [[0x12345, 0, 0, 0]]
     assert program.timings.tolist() == [7, 0, 9, 8]
     assert program.inbox == [1, 0xFFFFFFFF, int(floats.encode(np.array(1.5)))]
+
+
+def test_constants_can_be_replaced_by_the_caller():
+    text = ".const N = 3\n.const M = N + 1\n li r1, M"
+    program = assemble(text, SMALL, constants={"N": 7}, prove=False)
+    assert program.bundles[0].operations["icu"]["imm"] == 8
+    assert program.constants == {"N": 7, "M": 8}
+    with pytest.raises(ValueError, match="found constant 'NN', expected one that <text> defines"):
+        assemble(text, SMALL, constants={"NN": 7})
 
 
 def test_a_matrix_lies_block_by_block_whatever_the_tile():

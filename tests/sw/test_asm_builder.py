@@ -56,7 +56,7 @@ def test_a_register_keeps_its_number_and_they_run_out():
         ({"vxm": {"op": "pass", "count": "n"}}, "bundle 1: vxm: count must be a number, not 'n'"),
         ({"vmx": {"op": "pass"}}, "bundle 1: 'vmx' is no slot; they are icu, mxm, vxm, sxm, link"),
         ({"wait": 4096}, "bundle 1: wait must be from 0 to 4095, not 4096"),
-        ({"wait": None, "vxm": {"op": "pass", "count_reg": 3}}, "bundle 1: count depends on register r3"),
+        ({"wait": None, "vxm": {"op": "pass", "count_reg": 3}}, "bundle 1: count depends on r3, whose largest"),
     ],
 )
 def test_mistakes_name_bundle_slot_and_field(bundle, message):

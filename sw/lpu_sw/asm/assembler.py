@@ -1,5 +1,6 @@
 """Statements to a program: names are looked up, values checked against their fields, the timing proved."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -21,17 +22,29 @@ from .matrix import weight_words
 from .parser import BundleStatement, Data, Definition, Include, Label, OperationText, Statement, Tile, parse
 from .program import Program, Region, Section
 from .structure import structural_mistakes
-from .syntax import DONE, FORMS, SEQUENCER, SPACES, TIMED, mnemonics, register_twin
+from .syntax import DONE, FORMS, SEQUENCER, SPACES, TIMED, mnemonics, register_twin, shape_constants
 
 __all__ = ["assemble", "assemble_file"]
 
 
-def assemble_file(path: str | Path, config: TileConfig | None = None, prove: bool = True) -> Program:
+def assemble_file(
+    path: str | Path,
+    config: TileConfig | None = None,
+    prove: bool = True,
+    constants: Mapping[str, int | float] | None = None,
+) -> Program:
     """Assemble a file; see `assemble`. Raises ``OSError`` when it cannot be read."""
-    return assemble(Path(path).read_text(encoding="utf-8"), config, name=str(path), prove=prove)
+    text = Path(path).read_text(encoding="utf-8")
+    return assemble(text, config, name=str(path), prove=prove, constants=constants)
 
 
-def assemble(text: str, config: TileConfig | None = None, name: str = "<text>", prove: bool = True) -> Program:
+def assemble(
+    text: str,
+    config: TileConfig | None = None,
+    name: str = "<text>",
+    prove: bool = True,
+    constants: Mapping[str, int | float] | None = None,
+) -> Program:
     """Assemble source text.
 
     Parameters
@@ -42,16 +55,23 @@ def assemble(text: str, config: TileConfig | None = None, name: str = "<text>", 
         Shown in errors; ``.include`` looks beside it.
     prove : bool
         Check loops, branch targets and the timing of every operation too.
+    constants : mapping, optional
+        Values that replace those of the ``.const`` of the same name.
 
-    Raises ``AssemblyError`` with up to 20 mistakes.
+    Raises ``AssemblyError`` with up to 20 mistakes, and ``ValueError`` for a constant that the text does not define.
     """
     diagnostics = Diagnostics()
     statements = _read(name, text, diagnostics, ())
-    program = _Assembler(_tile(statements, config, diagnostics), diagnostics).program(statements)
+    given = constants or {}
+    program = _Assembler(_tile(statements, config, diagnostics), diagnostics, given).program(statements)
     if prove and diagnostics.is_clean:
         for pc, message in structural_mistakes(program.bundles):
             diagnostics.report(_source(program, pc), message)
     diagnostics.finish()
+    for constant in given:
+        if constant not in program.constants:
+            near = suggestion(constant, program.constants)
+            raise ValueError(f"found constant '{constant}', expected one that {name} defines{near}")
     return program
 
 
@@ -125,16 +145,22 @@ def _joined(sections: list[Section]) -> list[Section]:
     return [Section(run[0].space, run[0].address, np.concatenate([s.data for s in run])) for run in runs]
 
 
+_FORMS = {"const": ((1,), "one value"), "register": ((1, 2), "a register, or one and its largest value")}
+"""Numbers of values of a definition, and how the error names them."""
+
+
 class _Assembler:
-    def __init__(self, config: TileConfig, diagnostics: Diagnostics) -> None:
+    def __init__(self, config: TileConfig, diagnostics: Diagnostics, given: Mapping[str, int | float]) -> None:
         self._config = config
+        self._given = given
         self._layout = BundleFormat(config)
         self._mnemonics = mnemonics(self._layout)
         self._diagnostics = diagnostics
         self._symbols: dict[str, Symbol] = {f"r{n}": Symbol("register", n) for n in range(REGISTERS)}
-        self._symbols |= {"ROWS": Symbol("constant", config.rows), "COLS": Symbol("constant", config.cols)}
+        self._symbols |= {name: Symbol("constant", value) for name, value in shape_constants(config).items()}
         self._depths = {"wmem": config.wmem_words, "vmem": config.vmem_words, "smem": config.smem_words,
                         "act": config.act_blocks, "acc": config.accumulators}  # fmt: skip
+        self._largest: dict[int, int] = {}
         self._program = Program(config, [])
 
     def program(self, statements: list[Statement]) -> Program:
@@ -177,20 +203,22 @@ class _Assembler:
 
     def _definition(self, statement: Definition) -> None:
         values, name = statement.values, statement.name
-        wanted = 2 if statement.kind in SPACES else 1
-        if len(values) != wanted:
-            form = "an address and a number of words" if wanted == 2 else "one value"
+        wanted, form = _FORMS.get(statement.kind, ((2,), "an address and a number of words"))
+        if len(values) not in wanted:
             self._diagnostics.fail(values[-1].span, form, f"{len(values)} value{'s' * (len(values) > 1)}")
         if statement.kind == "const":
             operand = self._evaluate(values[0])
             if operand.register is not None:
                 self._diagnostics.fail(values[0].span, "a number (use .register to name a register)")
-            self._symbol(name, Symbol("constant", operand.value, name.span))
-            self._program.constants[name.text] = operand.value
+            value = self._given.get(name.text, operand.value)
+            self._symbol(name, Symbol("constant", value, name.span))
+            self._program.constants[name.text] = value
         elif statement.kind == "register":
             number = self._register(values[0])
             self._symbol(name, Symbol("register", number, name.span))
             self._program.registers[name.text] = number
+            if len(values) > 1:
+                self._largest[number] = self._integer(values[1], 0, 1023, "the largest value of a count")
         else:
             depth = self._depths[statement.kind]
             address = self._integer(values[0], 0, depth - 1, f"an address of {statement.kind}")
@@ -261,7 +289,7 @@ class _Assembler:
             bundle.timed = True
         elif word == DONE:
             try:
-                bundle.wait = cycles_until_done(self._layout, bundle)
+                bundle.wait = cycles_until_done(self._layout, bundle, self._largest)
             except ValueError as error:
                 self._diagnostics.fail(distance.span, f"a number of cycles ({error})")
         else:

@@ -7,7 +7,8 @@
     bundle     = operation { "|" operation } { "@" ( "timed" | "done" | expression ) }
     operation  = name [ expression { "," expression } ] { name "=" expression }
 
-A bundle goes on in the next line if that line begins with ``|``, ``@`` or ``name =``; a list goes on after a comma.
+A bundle goes on in the next line if that line begins with ``|``, ``@`` or ``name =``; a list goes on after a
+comma or colon.
 """
 
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Label:
 
 @dataclass
 class Definition:
-    """``.const name = value``, ``.register name = register``, ``.vmem name = address, words`` ..."""
+    """``.const name = value``, ``.register name = register, largest value``, ``.vmem name = address, words`` ..."""
 
     kind: str
     name: Token
@@ -205,6 +206,7 @@ class _Parser:
         if name != "inbox":
             place = self._list() if name == "matrix" else [self._expression()]
             self._sign(":", "':' and the values")
+            self._skip_newlines()
         return Data(token, space, place, self._list())
 
     def _bundle(self) -> BundleStatement:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from lpu_isa.bundle import SLOTS, BundleFormat
+from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.fields import Field, Slot
 from lpu_isa.icu import BRANCHES, IcuOp
 
-__all__ = ["DONE", "FORMS", "SEQUENCER", "SPACES", "TIMED", "mnemonics", "register_twin"]
+__all__ = ["DONE", "FORMS", "SEQUENCER", "SPACES", "TIMED", "mnemonics", "register_twin", "shape_constants"]
 
 SEQUENCER = "icu"
 """The slot whose operations are written without the slot's name, with operands in order."""
@@ -52,6 +53,16 @@ def mnemonics(layout: BundleFormat) -> Mapping[str, tuple[str, int]]:
         for name in SLOTS
         for member in layout.slots[name].by_name["op"].enum or ()
         if member
+    }
+
+
+def shape_constants(config: TileConfig) -> Mapping[str, int]:
+    """Constants that every program has, so that one text can serve tiles of any shape."""
+    return {
+        "ROWS": config.rows,
+        "COLS": config.cols,
+        "LOG2_ROWS": address_bits(config.rows),
+        "LOG2_COLS": address_bits(config.cols),
     }
 
 
