@@ -1,0 +1,234 @@
+"""Host port: an AXI4-Lite slave onto the registers, the mailboxes and the windows of `lpu_isa.host`."""
+
+from collections.abc import Mapping
+
+from amaranth import Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out, Signature, connect, flipped
+
+from lpu_isa.config import TileConfig, address_bits
+from lpu_isa.fields import REGISTERS
+from lpu_isa.fingerprint import fingerprint
+from lpu_isa.host import ADDRESS_BITS, MAGIC, REGION_SHIFT, Control, Register, Status, Window
+
+from .icu import outbox_layout
+from .interfaces import FAULT_BITS, RegisterRead
+from .windows import READ_LATENCY, WindowRead, WindowWrite
+
+__all__ = ["AxiLite", "Host"]
+
+_OKAY, _SLVERR = 0, 2
+_ALL_BYTES = 0b1111
+_WORD_SHIFT = 2  # byte address to 32-bit word
+
+AxiLite = Signature({
+    "awvalid": Out(1), "awready": In(1), "awaddr": Out(ADDRESS_BITS), "awprot": Out(3),
+    "wvalid": Out(1), "wready": In(1), "wdata": Out(32), "wstrb": Out(4),
+    "bvalid": In(1), "bready": Out(1), "bresp": In(2),
+    "arvalid": Out(1), "arready": In(1), "araddr": Out(ADDRESS_BITS), "arprot": Out(3),
+    "rvalid": In(1), "rready": Out(1), "rdata": In(32), "rresp": In(2),
+})  # fmt: skip
+"""AXI4-Lite of 32 bits (ARM IHI 0022), from the master's side. Protection bits are ignored."""
+
+
+class Host(wiring.Component):
+    """The tile's registers and mailboxes, and the way to its memories.
+
+    Parameters
+    ----------
+    config : TileConfig
+
+    Ports
+    -----
+    axi : In(AxiLite)                           Address and data of a write come in any order; one write and one read
+                                                are under way at a time, and do not wait for each other.
+    irq : Out(1)                                The tile has halted or faulted, or the outbox holds a word.
+    start, stop, reset : Out(1)                 Bits of `Control`, for one cycle.
+    running, waiting, halted, clearing : In(1)  From the sequencer.
+    fault, fault_pc, cycles, clamped : In       What the host reads.
+    inbox, outbox : streams                     To and from the sequencer.
+    register_read : Out(RegisterRead)           Scalar registers.
+    read, write : Out(WindowRead, WindowWrite)  Memories; asked only while the tile does not run, or waits for a word.
+    """
+
+    def __init__(self, config: TileConfig) -> None:
+        self.config = config
+        super().__init__({
+            "axi": In(AxiLite),
+            "irq": Out(1),
+            "start": Out(1),
+            "stop": Out(1),
+            "reset": Out(1),
+            "running": In(1),
+            "waiting": In(1),
+            "halted": In(1),
+            "clearing": In(1),
+            "fault": In(FAULT_BITS),
+            "fault_pc": In(address_bits(config.bundles)),
+            "cycles": In(64),
+            "clamped": In(32),
+            "inbox": Out(stream.Signature(32)),
+            "outbox": In(stream.Signature(outbox_layout)),
+            "register_read": Out(RegisterRead),
+            "read": Out(WindowRead),
+            "write": Out(WindowWrite),
+        })  # fmt: skip
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        depth = self.config.mailbox_words
+        clear_outbox = self.reset | (self.start & ~self.running)
+        inbox = SyncFIFOBuffered(width=32, depth=depth)
+        outbox = SyncFIFOBuffered(width=outbox_layout.size, depth=depth)
+        m.submodules.inbox = ResetInserter(self.reset)(inbox)
+        m.submodules.outbox = ResetInserter(clear_outbox)(outbox)
+        connect(m, flipped(self.inbox), inbox.r_stream)
+        m.d.comb += [
+            outbox.w_data.eq(self.outbox.payload),
+            outbox.w_en.eq(self.outbox.valid),
+            self.outbox.ready.eq(outbox.w_rdy),
+            self.irq.eq(self.halted | (self.fault != 0) | outbox.r_rdy),
+        ]
+        self._read(m, inbox, outbox)
+        self._write(m, inbox)
+        return m
+
+    def _may_access(self, address: Value) -> Value:
+        """Whether the memories behind a byte address are free: a waiting tile still fetches bundles."""
+        fetched = (address[REGION_SHIFT:] == Window.PROGRAM) | (address[REGION_SHIFT:] == Window.TIMING)
+        return ~self.running | (self.waiting & ~fetched)
+
+    def _read(self, m: Module, inbox: SyncFIFOBuffered, outbox: SyncFIFOBuffered) -> None:
+        axi = self.axi
+        address = Signal(ADDRESS_BITS)
+        taken = Signal(outbox_layout)  # the word read last from the outbox
+        head = outbox_layout(outbox.r_data)
+        status = {
+            Status.RUNNING: self.running,
+            Status.WAITING: self.waiting,
+            Status.HALTED: self.halted,
+            Status.FAULTED: self.fault != 0,
+        }
+        registers = {
+            Register.ID: MAGIC,
+            Register.FINGERPRINT: fingerprint(self.config) & 0xFFFF_FFFF,
+            Register.CONTROL: 0,
+            Register.STATUS: _flags(status),
+            Register.FAULT: self.fault,
+            Register.FAULT_PC: self.fault_pc,
+            Register.CYCLES_LOW: self.cycles[:32],
+            Register.CYCLES_HIGH: self.cycles[32:],
+            Register.INBOX_LEVEL: inbox.level,
+            Register.OUTBOX: head.word,
+            Register.OUTBOX_STAMP: taken.stamp,
+            Register.OUTBOX_LEVEL: outbox.level,
+            Register.CLAMPED: self.clamped,
+        }
+        value, exists = Signal(32), Signal()
+        offset = address[_WORD_SHIFT:REGION_SHIFT]
+        with m.Switch(offset):
+            for register, content in registers.items():
+                with m.Case(register >> _WORD_SHIFT):
+                    m.d.comb += [value.eq(content), exists.eq(1)]
+        first_scalar = Register.SCALARS >> _WORD_SHIFT
+        with m.If(offset - first_scalar < REGISTERS):
+            m.d.comb += [value.eq(self.register_read.data), exists.eq(offset >= first_scalar)]
+        m.d.comb += [
+            self.register_read.index.eq(offset - first_scalar),
+            self.read.address.eq(address),
+        ]
+
+        cycle = Signal(range(READ_LATENCY + 1))
+        with m.FSM(name="reading"):
+            with m.State("START"):  # ready rises after a reset, so that no address is taken during one
+                m.next = "IDLE"
+            with m.State("IDLE"):
+                m.d.comb += axi.arready.eq(1)
+                m.d.sync += [address.eq(axi.araddr), cycle.eq(0)]
+                with m.If(axi.arvalid):
+                    m.next = "ASK"
+            with m.State("ASK"):
+                m.d.sync += axi.rresp.eq(_OKAY)
+                with m.If(self.clearing):
+                    m.next = "ASK"
+                with m.Elif(address[REGION_SHIFT:] == 0):
+                    m.d.sync += axi.rdata.eq(value)
+                    empty = (offset == Register.OUTBOX >> _WORD_SHIFT) & ~outbox.r_rdy
+                    with m.If(~exists | empty):
+                        m.d.sync += [axi.rresp.eq(_SLVERR), axi.rdata.eq(0)]
+                    with m.Elif(offset == Register.OUTBOX >> _WORD_SHIFT):
+                        m.d.comb += outbox.r_en.eq(1)
+                        m.d.sync += taken.eq(head)
+                    m.next = "ANSWER"
+                with m.Elif(self.read.exists & self._may_access(address)):
+                    m.d.comb += self.read.enable.eq(1)
+                    m.next = "FETCH"
+                with m.Else():
+                    m.d.sync += [axi.rresp.eq(_SLVERR), axi.rdata.eq(0)]
+                    m.next = "ANSWER"
+            with m.State("FETCH"):
+                m.d.sync += cycle.eq(cycle + 1)
+                with m.If(cycle == READ_LATENCY - 1):
+                    m.d.sync += axi.rdata.eq(self.read.data)
+                    m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += axi.rvalid.eq(1)
+                with m.If(axi.rready):
+                    m.next = "IDLE"
+
+    def _write(self, m: Module, inbox: SyncFIFOBuffered) -> None:
+        axi = self.axi
+        out_of_reset = Signal()
+        has_address, has_data = Signal(), Signal()
+        address, word, strobe = Signal(ADDRESS_BITS), Signal(32), Signal(4)
+        m.d.sync += out_of_reset.eq(1)
+        m.d.comb += [axi.awready.eq(out_of_reset & ~has_address), axi.wready.eq(out_of_reset & ~has_data)]
+        with m.If(axi.awvalid & axi.awready):
+            m.d.sync += [has_address.eq(1), address.eq(axi.awaddr)]
+        with m.If(axi.wvalid & axi.wready):
+            m.d.sync += [has_data.eq(1), word.eq(axi.wdata), strobe.eq(axi.wstrb)]
+
+        offset = address[_WORD_SHIFT:REGION_SHIFT]
+        in_registers = address[REGION_SHIFT:] == 0
+        is_control = in_registers & (offset == Register.CONTROL >> _WORD_SHIFT)
+        is_inbox = in_registers & (offset == Register.INBOX >> _WORD_SHIFT)
+        possible, acts, writes = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.write.address.eq(address),
+            self.write.data.eq(word),
+            self.write.strobe.eq(strobe),
+            # What may be written at all with this strobe; with no byte of it, nothing happens but the answer.
+            possible.eq(
+                (is_control | is_inbox | (self.write.exists & self._may_access(address)))
+                & ((strobe == _ALL_BYTES) | (strobe == 0) | self.write.bytewise)
+            ),
+            writes.eq(has_address & has_data & ~axi.bvalid & ~self.clearing),
+            acts.eq(writes & possible & (strobe != 0)),
+            self.write.enable.eq(acts & ~in_registers),
+            inbox.w_data.eq(word),
+            inbox.w_en.eq(acts & is_inbox),
+        ]
+        for control, signal in (
+            (Control.START, self.start),
+            (Control.STOP, self.stop),
+            (Control.RESET, self.reset),
+        ):
+            m.d.comb += signal.eq(acts & is_control & ((word & control) != 0))
+        with m.If(writes):
+            is_full = is_inbox & ~inbox.w_rdy & (strobe != 0)
+            m.d.sync += [
+                has_address.eq(0),
+                has_data.eq(0),
+                axi.bvalid.eq(1),
+                axi.bresp.eq(Mux(possible & ~is_full, _OKAY, _SLVERR)),
+            ]
+        with m.Elif(axi.bready):
+            m.d.sync += axi.bvalid.eq(0)
+
+
+def _flags(bits: Mapping[int, Value]) -> Value:
+    """A word with each value at the bit that its key masks."""
+    word = Cat(bits[mask] for mask in sorted(bits))
+    assert sorted(bits) == [1 << i for i in range(len(bits))]
+    return word

@@ -1,0 +1,173 @@
+"""The host's windows onto the memories: a byte address to one beat of one word, through the units' own ports."""
+
+from functools import reduce
+from operator import or_
+
+from amaranth import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, Signature
+from amaranth.utils import ceil_log2
+
+from lpu_isa.bundle import BundleFormat
+from lpu_isa.config import TileConfig
+from lpu_isa.host import ADDRESS_BITS, REGION_SHIFT, TIMING_BITS, Window, beats, depth, stride
+
+from .beats import BeatWrite
+from .interfaces import AccumulatorRead, MemoryRead, MemoryWrite, WeightRead, WeightWrite, vector_layout
+from .mxm import BlockRead
+
+__all__ = ["READ_LATENCY", "WindowRead", "WindowWrite", "Windows"]
+
+READ_LATENCY = 4
+"""Cycles from the address to the data: two of the memory, one to choose the beat, one to choose the memory."""
+
+_WORD_BYTES = 4
+_READ_ONLY = (Window.ACC, Window.ACT)
+
+
+WindowRead = Signature({
+    "enable": Out(1),
+    "address": Out(ADDRESS_BITS),
+    "exists": In(1),
+    "data": In(32),
+})  # fmt: skip
+"""A byte address in cycle c; ``exists`` in c, whether it lies in a memory; ``data`` in c + `READ_LATENCY`."""
+
+WindowWrite = Signature({
+    "enable": Out(1),
+    "address": Out(ADDRESS_BITS),
+    "exists": In(1),
+    "bytewise": In(1),
+    "data": Out(32),
+    "strobe": Out(_WORD_BYTES),
+})  # fmt: skip
+"""``exists``: the address lies in a memory that the host may write. ``bytewise``: any strobe will do; elsewhere the
+whole word is written."""
+
+
+class _Place:
+    """Where a byte address points, if window ``window`` is meant: word and beat."""
+
+    def __init__(self, config: TileConfig, window: Window, address: Value) -> None:
+        shift = stride(config, window).bit_length() - 1
+        low = _WORD_BYTES.bit_length() - 1
+        offset = address[:REGION_SHIFT]
+        self.chosen = address[REGION_SHIFT:] == window
+        self.word = offset[shift:]
+        self.beat = offset[low:shift]
+        self.exists = self.chosen & (self.word < depth(config, window)) & (self.beat < beats(config, window))
+
+
+class Windows(wiring.Component):
+    """Reads and writes one beat a cycle. For use while the units that share the ports are idle.
+
+    Parameters
+    ----------
+    config : TileConfig
+
+    Ports
+    -----
+    read : In(WindowRead), write : In(WindowWrite)      From the host.
+    program_read, ... act_read                          To the memories, each only enabled for its own window.
+    program_write, timing_write, wmem_write, vmem_write, smem_write
+    """
+
+    def __init__(self, config: TileConfig) -> None:
+        self.config = config
+        n_beats = BundleFormat(config).beats
+        vector = vector_layout(config)
+        super().__init__({
+            "read": In(WindowRead),
+            "write": In(WindowWrite),
+            "program_read": Out(MemoryRead(config.bundles, 32 * n_beats)),
+            "program_write": Out(BeatWrite(config.bundles, n_beats, 32)),
+            "timing_read": Out(MemoryRead(config.timings, TIMING_BITS)),
+            "timing_write": Out(BeatWrite(config.timings, 1, TIMING_BITS)),
+            "wmem_read": Out(WeightRead(config)),
+            "wmem_write": Out(WeightWrite(config)),
+            "vmem_read": Out(MemoryRead(config.vmem_words, vector)),
+            "vmem_write": Out(MemoryWrite(config, config.vmem_words)),
+            "smem_read": Out(MemoryRead(config.smem_words, vector)),
+            "smem_write": Out(MemoryWrite(config, config.smem_words)),
+            "acc_read": Out(AccumulatorRead(config)),
+            "act_read": Out(BlockRead(config)),
+        })  # fmt: skip
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        self._read(m)
+        self._write(m)
+        return m
+
+    def _read(self, m: Module) -> None:
+        config, read = self.config, self.read
+        beats_of = {
+            Window.PROGRAM: _split(self.program_read.data, 32),
+            Window.TIMING: [self.timing_read.data],
+            Window.WMEM: _split(self.wmem_read.data.as_value(), 32),
+            Window.VMEM: _split(self.vmem_read.data.as_value(), config.float_bits),
+            Window.SMEM: _split(self.smem_read.data.as_value(), config.float_bits),
+        }
+        # The memories made of registers answer a cycle earlier than the block RAMs.
+        accumulator = Signal.like(self.acc_read.data)
+        block = Signal.like(self.act_read.data)
+        m.d.sync += [accumulator.eq(self.acc_read.data), block.eq(self.act_read.data)]
+        sums = [accumulator.sums[row] for row in range(config.rows)]
+        beats_of[Window.ACC] = [half for total in sums for half in (total[:32], _extended(total[32:]))]
+        beats_of[Window.ACT] = [*_split(block.values.as_value(), 32), block.code]
+
+        asked = {window: _Place(config, window, read.address) for window in Window}
+        m.d.comb += read.exists.eq(Cat(place.exists for place in asked.values()).any())
+        address = read.address
+        for cycle in (1, 2):  # while the memory is at work
+            address_q = Signal(ADDRESS_BITS, name=f"address_q{cycle}")
+            m.d.sync += address_q.eq(address)
+            address = address_q
+        answers = []
+        for window, place in asked.items():
+            port = getattr(self, f"{window.name.lower()}_read")
+            m.d.comb += port.address.eq(place.word)
+            if "enable" in port.signature.members:
+                m.d.comb += port.enable.eq(read.enable & place.chosen)
+            answered = _Place(config, window, address)
+            answer = Signal(32, name=f"{window.name.lower()}_answer")
+            m.d.sync += answer.eq(Mux(answered.chosen, Array(beats_of[window])[answered.beat], 0))
+            answers.append(answer)
+        m.d.sync += read.data.eq(reduce(or_, answers))
+
+    def _write(self, m: Module) -> None:
+        config, write = self.config, self.write
+        places = {window: _Place(config, window, write.address) for window in Window if window not in _READ_ONLY}
+        m.d.comb += [
+            write.exists.eq(Cat(place.exists for place in places.values()).any()),
+            write.bytewise.eq(places[Window.WMEM].chosen),
+        ]
+        for window, place in places.items():
+            port = getattr(self, f"{window.name.lower()}_write")
+            enable = write.enable & place.exists
+            m.d.comb += port.address.eq(place.word)
+            if window in (Window.PROGRAM, Window.TIMING):
+                m.d.comb += [port.enable.eq(enable), port.beat.eq(place.beat), port.data.eq(write.data)]
+            elif window is Window.WMEM:
+                quad_bits = ceil_log2(config.cols // _WORD_BYTES)  # a beat is four neighbours of one row
+                m.d.comb += [
+                    port.enable.eq(enable),
+                    port.row.eq(place.beat[quad_bits:]),
+                    port.columns.eq(write.strobe << (place.beat[:quad_bits] * _WORD_BYTES)),
+                    *(port.data[i].eq(write.data.word_select(i % _WORD_BYTES, 8)) for i in range(config.rows)),
+                ]
+            else:
+                m.d.comb += [
+                    port.enable.eq(enable << place.beat),
+                    *(port.data[lane].eq(write.data) for lane in range(config.rows)),
+                ]
+
+
+def _split(word: Value, bits: int) -> list[Value]:
+    """A word's parts of that width, lowest first."""
+    return [word[at : at + bits] for at in range(0, len(word), bits)]
+
+
+def _extended(high: Value) -> Value:
+    """The upper beat of a sum, sign-extended."""
+    return Cat(high, high[-1].replicate(32 - len(high)))
