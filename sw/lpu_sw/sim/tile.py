@@ -65,7 +65,8 @@ class Simulator:
     """Runs a program on a `TileState`.
 
     program : bundles, from bundle 0 on. timings : distances in timing memory, from word 0 on; the rest is 0.
-    state : made if not given. trace : a list to which every issued operation is added as an `Event`.
+    state : made if not given. trace : a list to which every issued operation is added as an `Event`. observer : called
+    with the number of every bundle that issues without a fault, before its operations write anything.
     Raises ``ValueError`` for a program or timing memory that is too long, and for an operation with an unknown slot,
     unknown field, or a value that its field cannot hold.
     """
@@ -77,6 +78,7 @@ class Simulator:
         timings: Sequence[int] = (),
         state: TileState | None = None,
         trace: list[Event] | None = None,
+        observer: Callable[[int], None] | None = None,
     ) -> None:
         for name, given, depth in (("program", program, config.bundles), ("timing memory", timings, config.timings)):
             if len(given) > depth:
@@ -84,6 +86,7 @@ class Simulator:
         self.config = config
         self.state = state or TileState(config)
         self.trace = trace
+        self.observer = observer
         self.arithmetic = Arithmetic(self.state.float_format)
         self.sequencer = Sequencer(self.state, self.arithmetic)
         self.pc = 0
@@ -128,6 +131,8 @@ class Simulator:
                     following = step.control(pc)
                 for unit in step.units:
                     unit.compute()
+                if self.observer:
+                    self.observer(pc)
                 for unit in step.units:
                     unit.commit()
                 if step.destination:
