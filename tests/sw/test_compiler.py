@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from lpu_isa.config import SHAPES, TileConfig
+from lpu_sw.compiler.calibrate import calibrate
 from lpu_sw.compiler.layout import DoesNotFit, Layout, largest_context
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
 from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.reference.llama import FloatLlama
+from lpu_sw.reference.quantised import QuantisedLlama
 from lpu_sw.sim.state import TileState
 from lpu_sw.sim.tile import Simulator, Status
 
@@ -51,11 +53,14 @@ def forced_logits(compiled: CompiledLlama, tokens: list[int]) -> np.ndarray:
     return np.array(rows)
 
 
-def assert_close(model: LlamaModel, compiled: CompiledLlama, n_tokens: int) -> None:
-    """The tile's logits follow the float model's: int8 noise of a few percent, and no more."""
+def assert_right(model: LlamaModel, compiled: CompiledLlama, n_tokens: int) -> None:
+    """The tile's logits equal the quantised model's bit for bit, and follow the float model's but for int8 noise."""
     tokens = np.random.default_rng(5).integers(0, model.config.vocab_size, n_tokens).tolist()
     want = FloatLlama(model).forward(tokens)[:, : compiled.facts.n_valid]
     got = forced_logits(compiled, tokens)
+    quantised = QuantisedLlama(model, compiled.program.config, calibrate(model))
+    for position, token in enumerate(tokens):
+        assert quantised.step(token).tolist() == got[position].tolist(), f"position {position}"
     error = np.sqrt(np.mean((got - want) ** 2, axis=1) / np.mean(want**2, axis=1))
     # One wrong lane, head or angle gives errors near 1.
     assert error.mean() < 0.08 and error.max() < 0.25, error
@@ -65,7 +70,7 @@ def assert_close(model: LlamaModel, compiled: CompiledLlama, n_tokens: int) -> N
 def test_grouped_query_attention(heads, random_model):
     n_heads, n_kv_heads = heads
     model = random_model(config(dim=8 * n_heads, n_heads=n_heads, n_kv_heads=n_kv_heads), 1)
-    assert_close(model, compile_llama(model, ROOMY["8x16"]), 41)
+    assert_right(model, compile_llama(model, ROOMY["8x16"]), 41)
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
@@ -81,13 +86,13 @@ def test_grouped_query_attention(heads, random_model):
 )
 def test_sizes_that_the_tile_does_not_divide(shape, changes, random_model):
     model = random_model(config(**changes), 2)
-    assert_close(model, compile_llama(model, ROOMY[shape], context=32), 24)
+    assert_right(model, compile_llama(model, ROOMY[shape], context=32), 24)
 
 
 @pytest.mark.parametrize("bits", [18, 24])
 def test_both_significands(bits, random_model):
     model = random_model(config(), 3)
-    assert_close(model, compile_llama(model, ROOMY["4x4"].replace(significand_bits=bits), context=16), 10)
+    assert_right(model, compile_llama(model, ROOMY["4x4"].replace(significand_bits=bits), context=16), 10)
 
 
 def test_own_tokens_take_the_predicted_cycles(story_llama):

@@ -23,7 +23,7 @@ from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, VxmOp, Wr
 
 from .layout import ROTARY_RADIX, Layout, ceil_div
 
-__all__ = ["Lowering", "Register", "Step"]
+__all__ = ["Lowering", "Register", "Step", "immediate_base"]
 
 BASE_BELOW_RANGE = 4
 """An immediate base code lies that many binades below the largest code seen: 14 + 4 - 8 fraction bits remain exact for
@@ -75,10 +75,10 @@ def _log2(value: int) -> int:
     return value.bit_length() - 1
 
 
-def block_code(magnitude: float) -> int:
-    """Block code of a block whose largest magnitude this is."""
+def immediate_base(magnitude: float) -> int:
+    """Base code of accumulators for blocks whose largest magnitude is about this."""
     exponent = int(np.floor(np.log2(magnitude))) if magnitude > 0 else -EXPONENT_BIAS
-    return exponent + EXPONENT_BIAS - BLOCK_EXPONENT_OFFSET
+    return max(1, exponent + EXPONENT_BIAS - BLOCK_EXPONENT_OFFSET - BASE_BELOW_RANGE)
 
 
 class Lowering:
@@ -97,7 +97,7 @@ class Lowering:
         self._ring_block = layout.blocks["ring"]
         self.rows_log2, self.cols_log2 = _log2(tile.rows), _log2(tile.cols)
         self.base = {
-            name: max(1, block_code(magnitude) - BASE_BELOW_RANGE) for name, magnitude in magnitudes.items()
+            name: immediate_base(magnitude) for name, magnitude in magnitudes.items()
         }
         # The chunk of outputs that gate, up and down are walked by: large enough to hide the pass behind it.
         self.chunk = tile.words_per_block * max(1, ceil_div(4, tile.words_per_block))
