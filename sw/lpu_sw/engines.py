@@ -1,6 +1,6 @@
 """Engines: what can run a compiled Llama. Found by name through the entry points of the group ``lpu.engine``."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -29,6 +29,7 @@ __all__ = [
     "driven",
     "engine_names",
     "find_engine",
+    "load_sections",
 ]
 
 ENGINE_GROUP = "lpu.engine"
@@ -123,10 +124,13 @@ def driven(items: AsyncIterator[T]) -> Iterator[T]:
         yield value
 
 
-def _words(section: Section) -> np.ndarray:
-    """A section as the host writes it: uint32 (words, beats)."""
-    data = np.ascontiguousarray(section.data)
-    return data.reshape(len(data), -1).view("<u4") if data.dtype == np.int8 else data
+def load_sections(state: TileState, sections: Iterable[Section]) -> None:
+    """Write the start contents of a program's memories."""
+    for section in sections:
+        words = np.ascontiguousarray(section.data)
+        if words.dtype == np.int8:
+            words = words.reshape(len(words), -1).view("<u4")
+        state.load(Window[section.space.upper()], words, section.address)
 
 
 class SimDevice:
@@ -134,8 +138,7 @@ class SimDevice:
 
     def __init__(self, program: Program) -> None:
         self.state = TileState(program.config)
-        for section in program.sections:
-            self.state.load(Window[section.space.upper()], _words(section), section.address)
+        load_sections(self.state, program.sections)
         self._simulator = Simulator(program.config, program.bundles, program.timings.tolist(), self.state)
 
     async def start(self, inbox: Sequence[int]) -> None:

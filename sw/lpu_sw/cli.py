@@ -1,0 +1,247 @@
+"""The command `lpu`: arguments and what is printed; the work is done elsewhere.
+
+A user's mistake is one line on standard error and exit status 2; a run that went wrong (a fault of the tile, cycles
+that were not the predicted ones, timing that the checker refuses) is exit status 1.
+"""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from lpu_sw.asm import assemble_file, disassemble
+from lpu_sw.check import check
+from lpu_sw.compiler.llama import compile_llama, facts_to_metadata, inbox_words
+from lpu_sw.docs import write_pages
+from lpu_sw.engines import EngineError, load_sections
+from lpu_sw.evaluate import evaluate
+from lpu_sw.frontends import load_model
+from lpu_sw.frontends.tokenizer import load_tokenizer
+from lpu_sw.host.decode import MachineFault
+from lpu_sw.image import Image
+from lpu_sw.run import Record, find_tile, plan_run
+from lpu_sw.sim.state import TileState
+from lpu_sw.terminal import telling
+
+__all__ = ["application", "main"]
+
+COMMAND_GROUP = "lpu.command"
+DEFAULT_MODEL = Path("models/story-llama")
+
+ModelOption = Annotated[Path, typer.Option("--model", help="llama2.c .bin, .safetensors file, or Hugging Face folder.")]
+TileOption = Annotated[str, typer.Option("--tile", help="Shape of the tile: 4x4, 8x16 or 16x16.")]
+ContextOption = Annotated[
+    int | None, typer.Option("--context", min=1, help="Positions of the caches.  [default: the most that fits]")
+]
+TokenizerOption = Annotated[
+    Path | None, typer.Option("--tokenizer", help="tokenizer.json or tokenizer.bin.  [default: beside the model]")
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")]
+
+_commands = typer.Typer(
+    name="lpu",
+    help="A Language Processing Unit tile: compile, run, check.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _write_json(path: Path | None, contents: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+
+
+def _make_folder_of(path: Path | None) -> None:
+    """Find out before a long run, not after it, that its results have no place."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@_commands.command()
+def run(
+    model: ModelOption = DEFAULT_MODEL,
+    prompt: Annotated[str, typer.Option(help="Text to go on from; empty for BOS alone.")] = "Once upon a time",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 200,
+    engine: Annotated[str, typer.Option(help="sim (golden model), rtl (Verilator) or float (float32).")] = "sim",
+    temperature: Annotated[float, typer.Option(help="0: the likeliest token, chosen by the tile itself.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the host's choices at a temperature above 0.")] = 0,
+    tile: TileOption = "8x16",
+    context: ContextOption = None,
+    tokenizer: TokenizerOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Tell a story, token by token, in a number of cycles that is printed before it starts."""
+    plan = plan_run(model, prompt, tokens, engine, tile, context, temperature, seed, tokenizer)
+    _make_folder_of(json_file)
+    for line in plan.lines():
+        typer.echo(line)
+    possible = plan.positions - len(plan.job.request.prompt) + 1
+    if possible < tokens:
+        typer.echo(f"note     {tokens} tokens were asked for, the context leaves {possible}")
+    plan.engine.prepare(plan.job, typer.echo)
+    typer.echo()
+    record, stream = Record(plan), plan.tokenizer.stream()
+    with telling(plan.positions) as story:
+        for token in plan.job.request.prompt:
+            story.add(stream.push(token))
+        for post in record.run():
+            if post.token is not None:
+                story.add(stream.push(post.token))
+            story.advance(f"{record.cycles_per_second:,.0f} cycles/s" if post.cycles else "")
+        story.add(stream.finish())
+    typer.echo(f"\n{record.summary()}")
+    _write_json(json_file, record.to_json())
+    position = record.first_difference()
+    if position is not None:
+        ran, predicted = record.cycles[position], plan.predicted_cycles[position]
+        typer.echo(f"lpu: position {position} took {ran} cycles, {predicted} were predicted", err=True)
+        raise typer.Exit(1)
+
+
+@_commands.command(name="eval")
+def evaluation(
+    text: Annotated[Path, typer.Option(help="Stories, one after another with a blank line between.")],
+    model: ModelOption = DEFAULT_MODEL,
+    engine: Annotated[str, typer.Option(help="sim or float.")] = "sim",
+    limit: Annotated[int | None, typer.Option(min=1, help="Predicted tokens, at most.")] = None,
+    tile: TileOption = "8x16",
+    tokenizer: TokenizerOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Next-token loss on held-out text, against float32, and how often the two choose alike."""
+    shape = find_tile(tile)
+    _make_folder_of(json_file)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(str(text), total=limit)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        figures = evaluate(model, text, engine, shape, limit, tokenizer, advance=advance)
+    typer.echo(
+        f"{figures['tokens']:,} tokens: loss {figures['loss']:.4f}, float32 {figures['float_loss']:.4f}, difference "
+        f"{figures['difference']:+.4f} +- {figures['standard_error']:.4f}; same choice as float32 "
+        f"{figures['top1_agreement']:.2%}; {figures['clamped']} lanes clamped"
+    )
+    _write_json(json_file, figures)
+
+
+@_commands.command(name="compile")
+def compilation(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image to write, .lpuimg.")],
+    model: ModelOption = DEFAULT_MODEL,
+    tile: TileOption = "8x16",
+    context: ContextOption = None,
+    tokenizer: TokenizerOption = None,
+) -> None:
+    """Compile a model to an image; its inbox generates from BOS to the end of the context."""
+    llama = load_model(model)
+    n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
+    compiled = compile_llama(llama, find_tile(tile), n_valid, context)
+    facts, bos = compiled.facts, llama.config.bos_id or 0
+    metadata = {"llama": facts_to_metadata(facts), "inbox": inbox_words(facts, [bos], facts.context, False, -1)}
+    Image.from_program(compiled.program, metadata).save(output)
+    typer.echo(f"{output}: {len(compiled.program.bundles)} bundles, context of {facts.context} tokens")
+
+
+@_commands.command()
+def asm(
+    source: Annotated[Path, typer.Argument(help="Assembly, .lpu.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Image to write, .lpuimg.")] = None,
+) -> None:
+    """Assemble a program and prove its timing."""
+    program = assemble_file(source)
+    if output is not None:
+        Image.from_program(program).save(output)
+    typer.echo(f"{source}: {len(program.bundles)} bundles for tile {program.config.name}")
+
+
+@_commands.command()
+def disasm(
+    image: Annotated[Path, typer.Argument(help="Image, .lpuimg.")],
+    data: Annotated[bool, typer.Option(help="With the contents of the memories.")] = False,
+) -> None:
+    """Print an image as assembly."""
+    typer.echo(disassemble(Image.load(image).to_program(), data), nl=False)
+
+
+@_commands.command(name="check")
+def checking(
+    file: Annotated[Path, typer.Argument(help="Assembly, .lpu, or image, .lpuimg.")],
+    max_cycles: Annotated[int, typer.Option(min=1, help="Cycles after which a run is given up.")] = 10_000_000,
+) -> None:
+    """Run a program with its own inbox and prove that its timing does what it says."""
+    program = assemble_file(file, prove=False) if file.suffix == ".lpu" else Image.load(file).to_program()
+    state = TileState(program.config)
+    load_sections(state, program.sections)
+    report = check(
+        program.config, program.bundles, program.timings.tolist(), program.inbox, state, program.sources, max_cycles
+    )
+    for violation in report.violations:
+        typer.echo(str(violation), err=True)
+    typer.echo(
+        f"{file}: {report.bundles:,} bundles in {report.cycles:,} cycles, {report.status.value}; "
+        f"{len(report.violations)} violations"
+    )
+    if not report.is_clean:
+        raise typer.Exit(1)
+
+
+@_commands.command()
+def docs(
+    root: Annotated[Path, typer.Option(help="Folder of the repository.")] = Path("."),
+) -> None:
+    """Write the pages and the picture that are made from the code."""
+    for path in write_pages(root):
+        typer.echo(path)
+
+
+def application() -> typer.Typer:
+    """The command with those that other packages add through the entry points of ``lpu.command``."""
+    for entry in entry_points(group=COMMAND_GROUP):
+        try:
+            function = entry.load()
+        except (ImportError, AttributeError) as error:
+            function = _missing(entry.name, error)
+        _commands.command(name=entry.name)(function)
+    return _commands
+
+
+def _missing(name: str, error: Exception) -> Callable[[], None]:
+    """A command that says why it is not there."""
+
+    def missing() -> None:
+        raise EngineError(f"the command {name} cannot be loaded: {error}")
+
+    missing.__doc__ = f"Cannot be loaded: {error}."
+    return missing
+
+
+def main() -> None:
+    """Entry point of the command ``lpu``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal cannot show is no reason to stop
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        application()()
+    except (ValueError, EngineError) as error:
+        _stop(str(error), 2)
+    except OSError as error:
+        _stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
+    except MachineFault as error:
+        _stop(str(error), 1)
+
+
+def _stop(text: str, status: int) -> NoReturn:
+    print(f"lpu: {text}", file=sys.stderr)
+    sys.exit(status)
