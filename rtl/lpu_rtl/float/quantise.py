@@ -1,0 +1,163 @@
+"""Quantiser: vectors of floats to int8, with an exponent that a block shares or with scale 1."""
+
+import operator
+
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from lpu_isa.config import TileConfig, address_bits
+from lpu_isa.formats import BLOCK_EXPONENT_OFFSET, EXPONENT_BIAS, QUANTISED_MAX
+from lpu_isa.mxm import TRACKERS
+from lpu_isa.vxm import Quantise
+
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+
+from ..interfaces import BlockWrite, WeightWrite, vector_layout
+from .encoding import delayed, float_layout
+from .shift import shift_right
+from .tree import balanced, larger, pairwise
+
+__all__ = ["Quantiser", "quantise_layout"]
+
+_MAGNITUDE_BITS = QUANTISED_MAX.bit_length()
+_CUT_LANE = data.StructLayout({"magnitude": _MAGNITUDE_BITS + 1, "sticky": 1, "exponent": 8, "sign": 1})
+"""A float cut down to what rounding to 7 bits needs: its highest 8 bits, and whether anything is below them."""
+
+
+def quantise_layout(config: TileConfig) -> data.StructLayout:
+    """What comes with a vector: where it goes (``kind`` is a `Quantise`), and its place in its block."""
+    return data.StructLayout({
+        "kind": 2,
+        "address": address_bits(max(config.act_blocks, config.wmem_words)),
+        "is_outside": 1,
+        "part": address_bits(config.words_per_block),
+        "closes": 1,
+        "is_first_block": 1,
+        "tracker": address_bits(TRACKERS),
+        "index": address_bits(config.cols),
+    })  # fmt: skip
+
+
+class Quantiser(wiring.Component):
+    """Round vectors to int8 and write them to the activation buffer or to weight SRAM.
+
+    Golden model: ``lpu_sw.sim.arithmetic.quantise_block`` and ``quantise_static``.
+
+    Ports
+    -----
+    event : In(quantise_layout(config))     Its ``kind`` is NONE when there is nothing to quantise.
+    vector : In(vector_layout(config))      Lanes that do not count are +0; an exponent field of 0 has no fraction.
+    block_write, weight_write : Out         `lpu_isa.vxm.quantise_latency` cycles later.
+    clamped : Out(range(rows + 1))          Lanes that scale 1 clamped; with ``weight_write``.
+    is_outside : Out(1)                     With the write: its address is past the end of the memory.
+    busy : Out(1)                           A vector is on its way.
+
+    Timing: a vector each cycle. A block's exponent is known with its last vector, so its first one waits for it:
+    pairs of lanes compared, largest of the block so far, ``cols / rows - 1`` cycles of waiting, rounded.
+    """
+
+    def __init__(self, config: TileConfig) -> None:
+        self.config = config
+        super().__init__({
+            "event": In(quantise_layout(config)),
+            "vector": In(vector_layout(config)),
+            "block_write": Out(BlockWrite(config)),
+            "weight_write": Out(WeightWrite(config)),
+            "clamped": Out(range(config.rows + 1)),
+            "is_outside": Out(1),
+            "busy": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self.config
+        rows = range(config.rows)
+        layout = float_layout(config.significand_bits)
+        lanes = [layout(self.vector[row]) for row in rows]
+
+        # Pairs of lanes.
+        event = delayed(m, self.event, 1, name="event_paired", reset_less=False)
+        events = [event]
+        pairs = [
+            delayed(m, field, 1, name=f"pair{i}")
+            for i, field in enumerate(pairwise(larger, [lane.exponent for lane in lanes]))
+        ]
+        below = config.significand_bits - _MAGNITUDE_BITS - 1
+        cuts = []
+        for row, lane in enumerate(lanes):
+            lane = delayed(m, lane, 1, name=f"lane{row}")
+            cut = Signal(_CUT_LANE, name=f"cut{row}")
+            m.d.comb += [
+                cut.magnitude.eq(Cat(lane.fraction[below:], lane.exponent != 0)),
+                cut.sticky.eq(lane.fraction[:below].any()),
+                cut.exponent.eq(lane.exponent),
+                cut.sign.eq(lane.sign),
+            ]
+            cuts.append(cut)
+
+        # Largest exponent field of the block so far.
+        field_before = Signal(8, reset_less=True)
+        field_so_far = balanced(larger, [balanced(larger, pairs), Mux(event.part == 0, 0, field_before)])
+        m.d.sync += field_before.eq(field_so_far)
+
+        # Waiting. The block's exponent is what its closing vector saw: the first to close from the oldest vector on.
+        block_field = Const(0, 8)
+        for stage in range(config.words_per_block):
+            event = delayed(m, event, 1, name=f"event_waiting{stage}", reset_less=False)
+            events.append(event)
+            field_so_far = delayed(m, field_so_far, 1, name=f"field_waiting{stage}")
+            cuts = [delayed(m, cut, 1, name=f"cut{row}_waiting{stage}") for row, cut in enumerate(cuts)]
+            block_field = Mux(event.closes, field_so_far, block_field)
+
+        # Round.
+        is_block = event.kind == Quantise.ACT
+        is_empty = is_block & (block_field < BLOCK_EXPONENT_OFFSET + 2)
+        field = Mux(is_block, block_field, EXPONENT_BIAS + BLOCK_EXPONENT_OFFSET)  # with scale 1 the unit is 1
+        values, are_clamped = [], []
+        for row, cut in enumerate(cuts):
+            value, is_clamped = self._rounded(m, cut, field, name=f"cut{row}")
+            values.append(delayed(m, Mux(is_empty, 0, value), 1, name=f"value{row}"))
+            are_clamped.append(delayed(m, is_clamped & ~is_block, 1, name=f"is_clamped{row}"))
+        code = delayed(m, Mux(is_empty, 0, block_field - BLOCK_EXPONENT_OFFSET)[:8], 1, name="code")
+        event = delayed(m, event, 1, name="event_rounded", reset_less=False)
+        events.append(event)
+
+        block, weight = self.block_write, self.weight_write
+        is_weight = (event.kind == Quantise.ROW) | (event.kind == Quantise.COLUMN)
+        m.d.comb += [
+            block.enable.eq(event.kind == Quantise.ACT),
+            block.block.eq(event.address),
+            block.part.eq(event.part),
+            block.code.eq(code),
+            block.first.eq(event.is_first_block),
+            block.tracker.eq(event.tracker),
+            weight.enable.eq(is_weight),
+            weight.address.eq(event.address),
+            weight.by_column.eq(event.kind == Quantise.COLUMN),
+            weight.row.eq(event.index),
+            weight.column.eq(event.index),
+            self.clamped.eq(Mux(is_weight, balanced(operator.add, are_clamped), 0)),
+            self.is_outside.eq((event.kind != Quantise.NONE) & event.is_outside),
+            self.busy.eq(Cat(event.kind != Quantise.NONE for event in events).any()),
+        ]
+        for part in range(config.words_per_block):
+            columns = weight.columns[part * config.rows :][: config.rows]
+            m.d.comb += columns.eq((event.part == part).replicate(config.rows))
+        for row, value in enumerate(values):
+            m.d.comb += [block.data[row].eq(value), weight.data[row].eq(value)]
+        return m
+
+    def _rounded(self, m: Module, cut, field: Value, *, name: str) -> tuple[Value, Value]:
+        """A lane in units of 2**(field - 133), nearest even, and whether it had to be clamped."""
+        distance = Signal(signed(9), name=f"{name}_distance")
+        m.d.comb += distance.eq(field - cut.exponent)
+        shift_bits = _MAGNITUDE_BITS.bit_length()
+        shifted, lost = shift_right(m, cut.magnitude, distance[:shift_bits], name=name)
+        kept = Mux(distance >> shift_bits > 0, 0, shifted)  # further than the guard bit: less than a half
+        magnitude, guard = kept[1:], kept[0]
+        round_up = guard & (lost | cut.sticky | magnitude[0])
+        is_clamped = (distance < 0) | (round_up & (magnitude == QUANTISED_MAX))
+        magnitude = Mux(is_clamped, QUANTISED_MAX, magnitude)
+        # The negative of a number is its complement plus one: rounding up takes that one away.
+        sign = cut.sign.replicate(_MAGNITUDE_BITS + 1)
+        value = (magnitude ^ sign) + ((round_up & ~is_clamped) ^ cut.sign)
+        return value[: _MAGNITUDE_BITS + 1], is_clamped

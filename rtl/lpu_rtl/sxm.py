@@ -1,0 +1,56 @@
+"""Switch unit: moves the lanes of vectors on their way from vector SRAM to the vector unit."""
+
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from lpu_isa.config import TileConfig, address_bits
+from lpu_isa.sxm import SxmOp
+
+from amaranth import Array, Module, Signal
+
+from .interfaces import vector_layout
+
+__all__ = ["Switch", "switch_layout"]
+
+
+def switch_layout(config: TileConfig) -> data.StructLayout:
+    """What is done to a vector: ``op`` is a `SxmOp`, ``amount`` its distance, mask or lane."""
+    return data.StructLayout({"op": 2, "amount": address_bits(config.rows)})
+
+
+class Switch(wiring.Component):
+    """Moves lanes.
+
+    Golden model: ``lpu_sw.sim.sxm``.
+
+    Ports
+    -----
+    move : In(switch_layout(config))        In the cycle before ``vector``.
+    vector : In(vector_layout(config))
+    moved : Out(vector_layout(config))      A cycle after ``vector``.
+    """
+
+    def __init__(self, config: TileConfig) -> None:
+        self.config = config
+        super().__init__({
+            "move": In(switch_layout(config)),
+            "vector": In(vector_layout(config)),
+            "moved": Out(vector_layout(config)),
+        })  # fmt: skip
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        op, amount = self.move.op, self.move.amount
+        lanes = Array(self.vector[row] for row in range(self.config.rows))
+        moved = Signal(vector_layout(self.config), reset_less=True)
+        for row in range(self.config.rows):
+            source = Signal(range(self.config.rows), name=f"source{row}", reset_less=True)
+            with m.Switch(op):
+                with m.Case(SxmOp.ROTATE):
+                    m.d.sync += source.eq(amount + row)
+                with m.Case(SxmOp.EXCHANGE):
+                    m.d.sync += source.eq(amount ^ row)
+                with m.Default():
+                    m.d.sync += source.eq(amount)
+            m.d.sync += moved[row].eq(lanes[source])
+        m.d.comb += self.moved.eq(moved)
+        return m
