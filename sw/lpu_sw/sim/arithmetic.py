@@ -23,10 +23,11 @@ from lpu_isa.formats import (
     EXPONENT_MAX,
     QUANTISED_MAX,
     REDUCE_FRACTION_BITS,
-    SMALLEST_ARGUMENT,
     FloatFormat,
 )
-from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, knots
+from lpu_isa.tables import Function
+
+from .function import Functions
 
 __all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "Arithmetic", "Result", "accumulate", "align", "argmax",
            "fits_accumulator", "misaligned", "quantise_block", "quantise_static", "reduce_max"]  # fmt: skip
@@ -39,30 +40,15 @@ TOO_LARGE = 2.0 ** (EXPONENT_MAX + 1 - EXPONENT_BIAS)
 BLOCK_UNIT = np.append(0.0, np.ldexp(1.0, np.arange(1, 256) - EXPONENT_BIAS))
 """The value of one unit of an activation block, by block code; 0 for code 0."""
 
-_FLOAT = np.dtype(np.float64)
-_INT = np.dtype(np.int64)
-_UINT = np.dtype(np.uint64)
+def _constant(value: float) -> np.ndarray:
+    """An array of no dimensions: as an operand twice as fast as a Python number."""
+    return np.array(value)
 
 
-def _constant(value: float | int, dtype: np.dtype = _FLOAT) -> np.ndarray:
-    """An array of no dimensions: a third faster as an operand than a Python number."""
-    return np.array(value, dtype)
-
-
-_ZERO = _constant(0.0)
-_ONE = _constant(1.0)
-_SIGMOID_HIGH = _constant(16.0)
-_EXP2_LOW = _constant(-128.0)
-_EXP2_HIGH = _constant(128.0)
-_EXP2_ORIGIN = _constant(128 * SEGMENTS, _INT)
-_SEGMENT_MASK = _constant(SEGMENTS - 1, _INT)
-_DOUBLE_BIAS = 1023
-_DOUBLE_FRACTION_BITS = 52
-_DOUBLE_EXPONENT = _constant(2047, _INT)
-_FRACTION_SHIFT = _constant(_DOUBLE_FRACTION_BITS, _INT)
-_SIGN_OUT = _constant(1, _UINT)
-_SMALLEST_BITS = np.array(SMALLEST).view(_UINT) << _SIGN_OUT
-_RANGE_BITS = (np.array(TOO_LARGE).view(_UINT) << _SIGN_OUT) - _SMALLEST_BITS
+_SMALLEST = _constant(SMALLEST)
+_LARGE_SQUARE = TOO_LARGE**2
+_NO_EXPONENT = 1 - EXPONENT_BIAS
+"""Of a reduction in which all lanes so far are zero: the exponent field is 0."""
 _QUANTISED_MAX = _constant(QUANTISED_MAX)
 _QUANTISED_MIN = _constant(-QUANTISED_MAX)
 
@@ -74,21 +60,6 @@ class Result(NamedTuple):
     faults: np.ndarray
 
 
-class _Argument:
-    """Fixed point of a function's argument: units of one, and units of one segment."""
-
-    def __init__(self, one: float, segment: float) -> None:
-        self._one = _constant(one)
-        self._segment = _constant(segment)
-        self._segments = _constant(1 / segment)
-
-    def split(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Segment number (int64, floor) and what is left of ``floor(x * one)``, an integer in float64."""
-        units = np.floor(x * self._one)
-        segment = np.floor(units * self._segments)
-        return segment.astype(_INT), units - segment * self._segment
-
-
 class Arithmetic:
     """Arithmetic of one `FloatFormat`. Operands must be values of the format; results are values of the format."""
 
@@ -96,24 +67,7 @@ class Arithmetic:
         self.format = float_format
         p = self.p = float_format.significand_bits
         self._splitter = _constant(2.0 ** (53 - p) + 1)
-        self._fraction_drop = _constant(_DOUBLE_FRACTION_BITS - float_format.fraction_bits, _INT)
-        self._fraction_mask = _constant((1 << float_format.fraction_bits) - 1, _INT)
-        self._octave = _Argument(2.0 ** (p - 1), 2.0 ** (p - 9))
-        self._sigmoid = _Argument(2.0 ** (p - 4), 2.0 ** (p - 8))
-        self._significand_unit = _constant(2.0 ** (1 - p))
-        self._half_significand_unit = _constant(2.0**-p)
-        # 2**e for each segment of exp2's whole range, 256 an octave; zero below the smallest float.
-        octave = np.repeat(np.arange(-128, 129), SEGMENTS)
-        self._exp2_scale = np.where(octave < 1 - EXPONENT_BIAS, 0.0, np.ldexp(2.0 ** (1 - p), octave))
-        # Interpolation in float64, where every term is exact: knot and slope of a segment, in units of the result's
-        # last bit. One segment more than there are: a sigmoid that saturates is a segment without slope.
-        self._knot: dict[Function, np.ndarray] = {}
-        self._slope: dict[Function, np.ndarray] = {}
-        for function in _LOOKUPS:
-            knot = knots(function) + (1 << KNOT_FRACTION_BITS)
-            rest_unit = 2 if function in (Function.EXP2, Function.RECIPROCAL) else 1
-            self._knot[function] = ((knot << (p - 8)) + 512) / 1024
-            self._slope[function] = np.append(np.diff(knot), 0) * rest_unit / 1024
+        self.functions = Functions(float_format)
 
     # Rounding, in two steps.
 
@@ -135,10 +89,10 @@ class Arithmetic:
         return Result(values, np.where(magnitude >= TOO_LARGE, np.uint8(Fault.FLOAT), np.uint8(Fault.NONE)))
 
     def is_settled(self, x: np.ndarray) -> bool:
-        """Whether `settle` would change nothing: every value is zero or within the exponent's range."""
-        bits = x.view(_UINT) << _SIGN_OUT
-        strays = np.count_nonzero((bits - _SMALLEST_BITS) >= _RANGE_BITS)
-        return strays == 0 or strays == x.size - np.count_nonzero(bits)
+        """Whether `settle` is sure to change nothing: values are zero, or in the exponent's range (but for its top)."""
+        settled = np.count_nonzero(np.abs(x) >= _SMALLEST)
+        # The sum of squares bounds the magnitudes, in one call.
+        return (settled == x.size or settled == np.count_nonzero(x)) and np.vdot(x, x) < _LARGE_SQUARE
 
     # Units of the chain.
 
@@ -153,61 +107,20 @@ class Arithmetic:
     def convert(self, sums: np.ndarray, base: np.ndarray | int) -> Result:
         """Accumulator sums (integers, or float64 that hold integers) with their base code (broadcast) to floats."""
         exponent = np.asarray(base) - EXPONENT_BIAS - ACCUMULATOR_FRACTION_BITS
-        return self.settle(self.nearest(np.ldexp(np.asarray(sums, _FLOAT), exponent)))
+        return self.settle(self.nearest(np.ldexp(np.asarray(sums, np.float64), exponent)))
 
     def function(self, function: Function, x: np.ndarray) -> Result:
         """exp2, reciprocal, reciprocal square root or sigmoid, after the integer tables in `lpu_isa.tables`."""
-        values, faults = self.settle(self.lookup(function, x))
-        outside = self.outside_domain(function, x)
+        values, faults = self.settle(self.functions.vector(function, np.asarray(x)))
+        outside = self.functions.outside_domain(function, x)
         return Result(values, faults if outside is None else np.where(outside, np.uint8(Fault.FUNCTION), faults))
 
-    def outside_domain(self, function: Function, x: np.ndarray) -> np.ndarray | None:
-        """Where the argument is the fault ``FUNCTION`` (bool); None for a function that takes every argument."""
-        if function is Function.RECIPROCAL:
-            return np.abs(x) < SMALLEST_ARGUMENT
-        if function is Function.RSQRT:
-            return np.asarray(x) < SMALLEST_ARGUMENT
-        return None
-
-    def lookup(self, function: Function, x: np.ndarray) -> np.ndarray:
-        """A function's value before `settle`; some number where the argument is outside its domain."""
-        return _LOOKUPS[function](self, x)
-
-    def _interpolate(self, function: Function, segment: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """Significand in [1, 2], as an integer of p - 1 fraction bits in float64."""
-        y = self._slope[function][segment]
-        y *= rest
-        y += self._knot[function][segment]
-        return np.floor(y)
-
-    def _exp2(self, x: np.ndarray) -> np.ndarray:
-        # Below -127 the result is zero, from 128 on a fault: what is clamped fits the table and stays so.
-        segment, rest = self._octave.split(np.minimum(np.maximum(x, _EXP2_LOW), _EXP2_HIGH))
-        y = self._interpolate(Function.EXP2, segment & _SEGMENT_MASK, rest)
-        y *= self._exp2_scale[segment + _EXP2_ORIGIN]
-        return y
-
-    def _fraction_and_exponent(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raw = np.asarray(x, _FLOAT).view(_INT)
-        exponent = ((raw >> _FRACTION_SHIFT) & _DOUBLE_EXPONENT) - _DOUBLE_BIAS
-        return (raw >> self._fraction_drop) & self._fraction_mask, exponent
-
-    def _reciprocal(self, x: np.ndarray) -> np.ndarray:
-        f, exponent = self._fraction_and_exponent(x)
-        y = self._interpolate(Function.RECIPROCAL, f >> (self.p - 9), f & ((1 << (self.p - 9)) - 1))
-        return np.copysign(np.ldexp(y * self._significand_unit, -1 - exponent), x)
-
-    def _rsqrt(self, x: np.ndarray) -> np.ndarray:
-        f, exponent = self._fraction_and_exponent(x)
-        segment = (f >> (self.p - 8)) + (exponent & 1) * (SEGMENTS // 2)
-        y = self._interpolate(Function.RSQRT, segment, f & ((1 << (self.p - 8)) - 1))
-        return np.ldexp(y * self._significand_unit, -1 - (exponent >> 1))
-
-    def _sigmoid_function(self, x: np.ndarray) -> np.ndarray:
-        segment, rest = self._sigmoid.split(np.minimum(np.abs(x), _SIGMOID_HIGH))
-        y = self._interpolate(Function.SIGMOID, segment, rest)
-        y *= self._half_significand_unit
-        return np.where(x < _ZERO, _ONE - y, y)
+    def scalar_function(self, function: Function, x: float) -> tuple[float, Fault]:
+        """`function` of one number."""
+        outside = self.functions.outside_domain(function, x)
+        if outside is not None and outside:
+            return 0.0, Fault.FUNCTION
+        return self._settle_scalar(self.functions.scalar(function, x))
 
     # Scalar registers.
 
@@ -242,38 +155,28 @@ class Arithmetic:
         """
         if valid is not None:
             vectors = np.where(valid, vectors, 0.0)
-        below = self.p - 1 + REDUCE_FRACTION_BITS + EXPONENT_BIAS
-        field = max(math.frexp(start)[1] + EXPONENT_BIAS - 1, 0) if start else 0
-        running = int(math.ldexp(start, below - field))
-        fields = _exponent_field(np.abs(vectors).max(axis=1))
-        fields[0] = max(fields[0], field)
-        fields = np.maximum.accumulate(fields)
-        sums = np.floor(vectors * _power_of_two(below - fields)[:, None]).sum(axis=1)
-        for largest, vector_sum in zip(fields.tolist(), sums.tolist(), strict=True):
-            running = (running >> (largest - field)) + int(vector_sum)
-            field = largest
-        total = float(self.nearest(math.ldexp(running, field - below)))
-        if abs(total) < SMALLEST:
-            total = math.copysign(0.0, total)
-        return total, abs(total) >= TOO_LARGE
+        below = self.p - 1 + REDUCE_FRACTION_BITS
+        exponent = math.frexp(start)[1] if start else _NO_EXPONENT
+        running = int(math.ldexp(start, below + 1 - exponent))
+        exponents = []
+        largest = exponent
+        for magnitude in np.maximum.reduce(np.abs(vectors), axis=1).tolist():
+            if magnitude:
+                largest = max(largest, math.frexp(magnitude)[1])
+            exponents.append(largest)
+        scale = np.array([2.0 ** (below + 1 - largest) for largest in exponents])
+        aligned = vectors * scale[:, None]
+        sums = np.add.reduce(np.floor(aligned, out=aligned), axis=1).tolist()
+        for largest, vector_sum in zip(exponents, sums, strict=True):
+            running = (running >> (largest - exponent)) + int(vector_sum)
+            exponent = largest
+        total, fault = self._settle_scalar(float(self.nearest(math.ldexp(running, exponent - 1 - below))))
+        return total, fault is not Fault.NONE
 
-
-_LOOKUPS = {
-    Function.EXP2: Arithmetic._exp2,
-    Function.RECIPROCAL: Arithmetic._reciprocal,
-    Function.RSQRT: Arithmetic._rsqrt,
-    Function.SIGMOID: Arithmetic._sigmoid_function,
-}
-
-
-def _exponent_field(magnitude: np.ndarray) -> np.ndarray:
-    """Biased exponent field of values that are not negative; 0 for zero."""
-    return np.maximum((magnitude.view(_INT) >> _FRACTION_SHIFT) - (_DOUBLE_BIAS - EXPONENT_BIAS), 0)
-
-
-def _power_of_two(exponent: np.ndarray) -> np.ndarray:
-    """2**exponent for integers, by their bits."""
-    return ((exponent + _DOUBLE_BIAS) << _FRACTION_SHIFT).view(_FLOAT)
+    def _settle_scalar(self, x: float) -> tuple[float, Fault]:
+        if abs(x) < SMALLEST:
+            return math.copysign(0.0, x), Fault.NONE
+        return x, Fault.FLOAT if abs(x) >= TOO_LARGE else Fault.NONE
 
 
 def reduce_max(vectors: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -291,16 +194,22 @@ def argmax(vectors: np.ndarray, valid: np.ndarray | None = None) -> tuple[int, f
 def quantise_block(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Blocks along the last axis to int8 values with one code each.
 
-    values: float64 (..., n). Returns integers in float64 of that shape, |q| <= 127, and int64 codes (...).
+    values: float64 (..., n). Returns integers in float64 of that shape, |q| <= 127 (the sign of a zero means nothing),
+    and int64 codes (...).
     """
-    field = _exponent_field(np.abs(values).max(axis=-1))
-    code = np.where(field < BLOCK_EXPONENT_OFFSET + 2, 0, field - BLOCK_EXPONENT_OFFSET)
-    quantised = np.rint(values * (_power_of_two(EXPONENT_BIAS - code) * (code > 0))[..., None])
-    # Only 127.5 and more rounds past the limit; adding +0 turns the -0 of a small negative value into +0.
+    largest = np.maximum.reduce(np.abs(values), axis=-1)
+    codes, scales = [], []
+    for magnitude in largest.ravel().tolist():
+        field = math.frexp(magnitude)[1] - 1 + EXPONENT_BIAS if magnitude else 0
+        code = field - BLOCK_EXPONENT_OFFSET if field >= BLOCK_EXPONENT_OFFSET + 2 else 0
+        codes.append(code)
+        scales.append(2.0 ** (EXPONENT_BIAS - code) if code else 0.0)
+    quantised = values * np.array(scales).reshape(*largest.shape, 1)
+    # Only 127.5 and more rounds past the limit.
+    np.rint(quantised, out=quantised)
     np.minimum(quantised, _QUANTISED_MAX, out=quantised)
     np.maximum(quantised, _QUANTISED_MIN, out=quantised)
-    quantised += 0.0
-    return quantised, code
+    return quantised, np.array(codes).reshape(largest.shape)
 
 
 def quantise_static(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -309,7 +218,6 @@ def quantise_static(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     clamped = np.abs(nearest) > _QUANTISED_MAX
     np.minimum(nearest, _QUANTISED_MAX, out=nearest)
     np.maximum(nearest, _QUANTISED_MIN, out=nearest)
-    nearest += 0.0
     return nearest, clamped
 
 

@@ -66,11 +66,10 @@ class Sequencer:
     def _function(self, function: Function, word: int) -> int:
         if function is Function.NONE:
             raise Trap(Fault.OPCODE, self.state.cycles)
-        argument = np.array([self.arithmetic.decode(word)])
-        values, faults = self.arithmetic.function(function, argument)
-        if faults[0]:
-            raise Trap(Fault(int(faults[0])), self.state.cycles + icu.SCALAR_FUNCTION)
-        return signed(self.arithmetic.encode(float(values[0])))
+        value, fault = self.arithmetic.scalar_function(function, self.arithmetic.decode(word))
+        if fault:
+            raise Trap(fault, self.state.cycles + icu.SCALAR_FUNCTION)
+        return signed(self.arithmetic.encode(value))
 
     def _lane(self, memory: np.ndarray, word: int, lane: int) -> int:
         if not 0 <= word < len(memory):

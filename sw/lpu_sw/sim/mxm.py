@@ -1,15 +1,26 @@
-"""Matrix unit: one matmul, a nest of two loops over weight words, activation blocks and accumulators."""
+"""Matrix unit: one matmul, a nest of two loops over weight words, activation blocks and accumulators.
+
+Nearly every matmul walks groups of rows along one loop and blocks of activations along the other, and adds up each
+group over the blocks. Such a nest is computed as a whole, provided that no sum on the way can overflow. Every other
+one is computed step by step, as the ISA defines it.
+"""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from lpu_isa import mxm
 from lpu_isa.faults import Fault
-from lpu_isa.formats import ACCUMULATOR_BITS, ACCUMULATOR_FRACTION_BITS, ACCUMULATOR_HEADROOM
+from lpu_isa.formats import (
+    ACCUMULATOR_BITS,
+    ACCUMULATOR_FRACTION_BITS,
+    ACCUMULATOR_HEADROOM,
+    EXPONENT_BIAS,
+)
 from lpu_isa.mxm import Base, Clear
 
-from .arithmetic import accumulate, align, misaligned
+from .arithmetic import BLOCK_UNIT, accumulate, align, misaligned
 from .state import TileState, Trap
 from .walk import stepped
 
@@ -17,6 +28,26 @@ __all__ = ["Matmul"]
 
 _ZERO = np.array(0.0)
 _COUNT_MAX = (1 << mxm.COUNT_BITS) - 1
+_LIMIT = 2.0 ** (ACCUMULATOR_BITS - 1)
+_UNIT_SHIFT = EXPONENT_BIAS + ACCUMULATOR_FRACTION_BITS
+
+
+class _Nest(NamedTuple):
+    """Views of the memories for a nest of ``blocks`` x ``groups`` steps whose sums over the blocks are wanted.
+
+    weights : (blocks, groups * rows, cols), or (blocks, groups, rows, cols) where words do not lie side by side
+    act : (blocks, cols, 1), or (blocks, groups, cols, 1)
+    codes : (blocks,), or (blocks, groups) where every step has a block of its own
+    entries : (groups, rows) of the accumulators, and bases : (groups,)
+    """
+
+    blocks: int
+    groups: int
+    weights: np.ndarray
+    act: np.ndarray
+    codes: np.ndarray
+    entries: np.ndarray
+    bases: np.ndarray
 
 
 class Matmul:
@@ -26,13 +57,17 @@ class Matmul:
         self.state = state
         self.op = op
         self.count = 0
-        config = state.config
-        self._accumulate_cycle = mxm.ACCUMULATE_OFFSET + config.tree_levels
+        """Steps of the last issue."""
+        self._accumulate_cycle = mxm.ACCUMULATE_OFFSET + state.config.tree_levels
         # No sum of one step, aligned with code = base, is larger.
-        self._step_limit = config.cols * 128 * 128 * 2.0**ACCUMULATOR_FRACTION_BITS
-        self._entries: slice | list[int] = []
-        self._totals = np.zeros((0, config.rows))
-        self._base = 0
+        self._step_limit = state.config.cols * 128 * 128 * 2.0**ACCUMULATOR_FRACTION_BITS
+        self._adds = op["clear"] == Clear.NEVER
+        self._nests: dict[tuple[int, int, int], _Nest | None] = {}
+        self._entries = state.acc[:0]
+        self._bases = state.acc_bases[:0]
+        self._totals = state.acc[:0]
+        self._base: int = 0
+        self._new_bases: int | np.ndarray = 0
 
     def compute(self) -> None:
         """Read weights and activations and make the new accumulator entries. Raises `Trap`."""
@@ -40,80 +75,115 @@ class Matmul:
         registers = state.registers
         inner = op["inner"] + registers[op["inner_reg"]]
         outer = op["outer"] + registers[op["outer_reg"]]
-        if not (1 <= inner <= _COUNT_MAX and 1 <= outer <= _COUNT_MAX):
-            raise Trap(Fault.COUNT, state.cycles)
+        first = op["weights"] + registers[op["weights_reg"]]
+        key = (inner, outer, first)
+        if key not in self._nests:
+            self._check_range(inner, outer, first)
+            self._nests[key] = self._nest(inner, outer, first)
         self.count = inner * outer
-        weights = self._view("weights", state.wmem, inner, outer, op["weights"] + registers[op["weights_reg"]],
-                             mxm.WMEM_READ)  # fmt: skip
-        act = self._view("act", state.act, inner, outer, op["act"], mxm.ACT_READ)
-        codes = self._view("act", state.act_codes, inner, outer, op["act"], mxm.ACT_READ)
-        self._check_range("acc", len(state.acc), inner, outer, op["acc"], self._accumulate_cycle)
-        base = state.trackers[op["tracker"]] if op["base"] == Base.TRACKER else op["exponent"]
-        self._base = base
-
-        sums = np.matmul(weights, act[..., None])[..., 0]
-        aligned = align(sums, codes, base)
-        excess = int(codes.max()) - base
-        if excess > ACCUMULATOR_HEADROOM or not self._accumulate_at_once(aligned, inner, outer, excess):
-            self._accumulate_step_by_step(aligned, misaligned(codes, base))
+        self._base = state.trackers[op["tracker"]] if op["base"] == Base.TRACKER else op["exponent"]
+        nest = self._nests[key]
+        if nest is None or not self._compute_nest(nest):
+            self._compute_steps(inner, outer, first)
 
     def commit(self) -> None:
         """Write the accumulator entries."""
-        self.state.acc[self._entries] = self._totals
-        self.state.acc_bases[self._entries] = self._base
+        self._entries[...] = self._totals
+        self._bases[...] = self._new_bases
 
-    def _check_range(self, operand: str, depth: int, inner: int, outer: int, first: int, cycle: int) -> None:
-        inner_reach = (inner - 1) * self.op[f"{operand}_inner"]
-        outer_reach = (outer - 1) * self.op[f"{operand}_outer"]
-        low = first + min(inner_reach, 0) + min(outer_reach, 0)
-        high = first + max(inner_reach, 0) + max(outer_reach, 0)
-        if low < 0 or high >= depth:
-            addresses = mxm.steps(self.op, inner, outer, operand, first)
-            step = int(np.argmax((addresses < 0) | (addresses >= depth)))
-            raise Trap(Fault.ADDRESS, self.state.cycles + cycle + step)
+    def _check_range(self, inner: int, outer: int, first: int) -> None:
+        """Raise the first `Trap` of counts and addresses, if any."""
+        op, state = self.op, self.state
+        if not (1 <= inner <= _COUNT_MAX and 1 <= outer <= _COUNT_MAX):
+            raise Trap(Fault.COUNT, state.cycles)
+        late = []
+        for operand, start, memory, cycle in (
+            ("weights", first, state.wmem, mxm.WMEM_READ),
+            ("act", op["act"], state.act, mxm.ACT_READ),
+            ("acc", op["acc"], state.acc, self._accumulate_cycle),
+        ):
+            addresses = mxm.steps(op, inner, outer, operand, start)
+            outside = (addresses < 0) | (addresses >= len(memory))
+            if outside.any():
+                late.append(state.cycles + cycle + int(outside.argmax()))
+        if late:
+            raise Trap(Fault.ADDRESS, min(late))
 
-    def _view(self, operand: str, memory: np.ndarray, inner: int, outer: int, first: int, cycle: int) -> np.ndarray:
-        """The memory words of every step, (outer, inner, ...), without a copy."""
-        self._check_range(operand, len(memory), inner, outer, first, cycle)
-        word = memory.strides[0]
-        strides = (self.op[f"{operand}_outer"] * word, self.op[f"{operand}_inner"] * word, *memory.strides[1:])
-        return np.ndarray((outer, inner, *memory.shape[1:]), memory.dtype, memory.data, first * word, strides)
+    def _nest(self, inner: int, outer: int, first: int) -> _Nest | None:
+        """The views, if one loop is that of the blocks and the other that of the groups."""
+        counts = {"inner": inner, "outer": outer}
+        for block_loop, group_loop, clear in (("inner", "outer", Clear.INNER), ("outer", "inner", Clear.OUTER)):
+            blocks, groups = counts[block_loop], counts[group_loop]
+            stride = {name: (self.op[f"{name}_{block_loop}"] * (blocks > 1), self.op[f"{name}_{group_loop}"])
+                      for name in ("weights", "act", "acc")}  # fmt: skip
+            sums = stride["acc"][0] == 0 and (groups == 1 or stride["acc"][1] != 0)
+            if sums and self.op["clear"] in (Clear.NEVER, clear):
+                return self._views(blocks, groups, first, stride)
+        return None
 
-    def _accumulate_at_once(self, aligned: np.ndarray, inner: int, outer: int, excess: int) -> bool:
-        """Sum over the loop in which the accumulator stands still; False where the walk is another one, or where an
-        overflow on the way cannot be ruled out."""
-        op = self.op
-        inner_stands = inner == 1 or op["acc_inner"] == 0
-        outer_stands = outer == 1 or op["acc_outer"] == 0
-        if op["clear"] != Clear.OUTER and inner_stands and (outer == 1 or not outer_stands):
-            axis, steps, entries = 1, inner, stepped(op["acc"], outer, op["acc_outer"])
-        elif op["clear"] != Clear.INNER and outer_stands and (inner == 1 or not inner_stands):
-            axis, steps, entries = 0, outer, stepped(op["acc"], inner, op["acc_inner"])
+    def _views(self, blocks: int, groups: int, first: int, stride: dict[str, tuple[int, int]]) -> _Nest:
+        state, rows, cols = self.state, self.state.config.rows, self.state.config.cols
+
+        def view(memory: np.ndarray, start: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+            """Strides in memory words for the loops, as inside a word for the rest."""
+            word = memory.strides[0]
+            byte_strides = (*(s * word for s in strides), *memory.strides[1:][len(strides) - len(shape) :])
+            return np.ndarray(shape, memory.dtype, memory.data, start * word, byte_strides)
+
+        act_block, act_group = stride["act"]
+        weights_block, weights_group = stride["weights"]
+        if (act_group == 0 or groups == 1) and (weights_group == 1 or groups == 1):
+            weights = view(state.wmem, first, (blocks, groups * rows, cols), (weights_block,))
+            loops, act_strides = (blocks,), (act_block,)
         else:
+            weights = view(state.wmem, first, (blocks, groups, rows, cols), (weights_block, weights_group))
+            loops, act_strides = (blocks, groups), (act_block, act_group)
+        act = view(state.act, self.op["act"], (*loops, cols), act_strides)[..., None]
+        codes = view(state.act_codes, self.op["act"], loops, act_strides)
+        entries = stepped(self.op["acc"], groups, stride["acc"][1])
+        return _Nest(blocks, groups, weights, act, codes, state.acc[entries], state.acc_bases[entries])
+
+    def _compute_nest(self, nest: _Nest) -> bool:
+        """The whole nest at once; False where an overflow on the way cannot be ruled out."""
+        base = self._base
+        codes = [code for code in nest.codes.ravel().tolist() if code]
+        excess = max(codes, default=base) - base
+        reach = nest.blocks * self._step_limit * 2.0**excess
+        if excess > ACCUMULATOR_HEADROOM or reach >= _LIMIT:
             return False
-        totals = np.add.reduce(aligned, axis) if steps > 1 else aligned.take(0, axis)
-        reach = steps * self._step_limit * 2.0**excess
-        if op["clear"] == Clear.NEVER:
-            totals += self.state.acc[entries]
-            reach += float(np.abs(totals).max())
-        if reach >= 2.0 ** (ACCUMULATOR_BITS - 1):
+        sums = np.matmul(nest.weights, nest.act)
+        if nest.codes.ndim == 1 and min(codes, default=base) >= base - ACCUMULATOR_FRACTION_BITS:
+            # All shifts are to the left: nothing is floored, and the sum over the blocks is a product itself.
+            scale = BLOCK_UNIT[nest.codes] * 2.0 ** (_UNIT_SHIFT - base)
+            totals = np.dot(scale, sums.reshape(nest.blocks, -1)).reshape(nest.groups, -1)
+        else:
+            sums = sums.reshape(nest.blocks, nest.groups, -1)
+            codes_of_steps = nest.codes.reshape(nest.blocks, -1)
+            totals = np.add.reduce(align(sums, codes_of_steps, base), axis=0)
+        # A sum of -0 becomes +0.
+        totals += nest.entries if self._adds else _ZERO
+        if self._adds and np.vdot(totals, totals) >= (_LIMIT - reach) ** 2:
             return False
-        totals += _ZERO  # a sum of -0 becomes +0
-        self._entries, self._totals = entries, totals
+        self._entries, self._totals = nest.entries, totals
+        self._bases, self._new_bases = nest.bases, base
         return True
 
-    def _accumulate_step_by_step(self, aligned: np.ndarray, outside: np.ndarray) -> None:
+    def _compute_steps(self, inner: int, outer: int, first: int) -> None:
         """The definition: one step after the other into one entry each. Raises `Trap` ACCUMULATOR."""
         op, state = self.op, self.state
-        outer, inner = outside.shape
-        entries: dict[int, np.ndarray] = {}
-        walk = mxm.steps(op, inner, outer, "acc", op["acc"]).tolist()
-        for step, entry in enumerate(walk):
-            index = divmod(step, inner)
-            clear = (op["clear"] == Clear.INNER and index[1] == 0) or (op["clear"] == Clear.OUTER and index[0] == 0)
-            old = np.zeros(state.config.rows) if clear else entries.get(entry, state.acc[entry])
-            entries[entry], faults = accumulate(old, aligned[index])
-            if outside[index] or faults.any():
+        blocks = mxm.steps(op, inner, outer, "act", op["act"])
+        codes = state.act_codes[blocks]
+        weights = state.wmem[mxm.steps(op, inner, outer, "weights", first)]
+        aligned = align(np.matmul(weights, state.act[blocks][..., None])[..., 0], codes, self._base)
+        outside = misaligned(codes, self._base)
+        entries = state.acc.copy()
+        touched = mxm.steps(op, inner, outer, "acc", op["acc"])
+        for step, entry in enumerate(touched.tolist()):
+            loop = {Clear.NEVER: 1, Clear.INNER: step % inner, Clear.OUTER: step // inner}[Clear(op["clear"])]
+            entries[entry], faults = accumulate(entries[entry] if loop else _ZERO, aligned[step])
+            if outside[step] or faults.any():
                 raise Trap(Fault.ACCUMULATOR, state.cycles + self._accumulate_cycle + step)
-        self._entries = list(entries)
-        self._totals = np.array(list(entries.values())) + _ZERO
+        self._entries, self._totals = state.acc, entries + _ZERO
+        bases = state.acc_bases.copy()
+        bases[touched] = self._base
+        self._bases, self._new_bases = state.acc_bases, bases

@@ -50,64 +50,68 @@ class Pass:
         self.arithmetic = arithmetic
         self.op = op
         self.count = 0
-        self._interval = op["interval"]
+        """Vectors of the last issue."""
         self._lanes = state.config.rows
+        self._interval = op["interval"]
         self._switch = switch
         self._stages = vxm.stages(op)
         self._source = Source(op["source"])
-        self._function_input = np.zeros((0, state.config.rows))
-        self._result = self._function_input
-
-        config = state.config
-        stages = self._stages
-        depths = {
-            Source.VMEM: config.vmem_words,
-            Source.ACC: config.accumulators,
-            Source.WMEM: config.wmem_words,
-            Source.SXM: config.vmem_words,
-        }
-        self._x = self._walk("x", depths[self._source], vxm.SOURCE_READ[self._source])
         self._write = Write(op["write"])
-        self._destination = state.smem if self._write is Write.SMEM else state.vmem
-        self._d = self._walk("d", len(self._destination), stages.result)
         self._reduce = Reduce(op["reduce"])
-        self._reduced: list[int] = []
         self._quantise = Quantise(op["quantise"])
-        quantised_depth = config.act_blocks if self._quantise is Quantise.ACT else config.wmem_words
-        self._q = self._walk("q", quantised_depth, stages.result + vxm.quantise_latency(config))
-        self._units = self._chain()
         self._static_fault = self._find_static_fault()
+
+        read = vxm.SOURCE_READ[self._source]
+        memory = {Source.ACC: state.acc, Source.WMEM: state.wmem}.get(self._source, state.vmem)
+        self._x = self._walk("x", memory, read)
+        self._bases = self._walk("x", state.acc_bases, read)
+        self._d = self._walk("d", state.smem if self._write is Write.SMEM else state.vmem, self._stages.result)
+        landed = self._stages.result + vxm.quantise_latency(state.config)
+        self._q = self._walk("q", state.act if self._quantise is Quantise.ACT else state.wmem, landed)
+        self._q_codes = self._walk("q", state.act_codes, landed)
+        self._units = self._chain()
+        # Whether some results must be settled before it is known that they need not be.
+        self._is_careful = Function(op["function"]) in (Function.RECIPROCAL, Function.RSQRT)
+
+        self._function_input = self._result = self._written = self._quantised = state.vmem[:0]
+        self._reduced: list[int] = []
+        self._codes = self._written_codes = state.act_codes[:0]
+        self._written_blocks = state.act[:0]
+        self._index = self._clamped = 0
 
     def compute(self) -> None:
         """Read the operands and make the results. Raises `Trap`."""
-        state, op = self.state, self.op
-        count, lanes = vxm.count_and_lanes(op, state.registers)
+        state = self.state
+        count, lanes = vxm.count_and_lanes(self.op, state.registers)
         if self._static_fault:
             raise Trap(self._static_fault, state.cycles)
         if not (1 <= count <= _COUNT_MAX and 1 <= lanes <= state.config.rows):
             raise Trap(Fault.COUNT, state.cycles)
         self.count, self._lanes = count, lanes
         source = self._read_source()
-        outputs = [source]
+        outputs = []
+        values = source
         for unit in self._units:
-            outputs.append(unit.apply(outputs[-1]))
-        result = self._finish(outputs[-1])
-        squares = self._squares(result)
-        if not self._is_settled(outputs[1:], squares):
-            result, squares = self._compute_settled(source)
+            values = unit.apply(values)
+            outputs.append(values)
+        result = self._finish(values)
+        reduced = self._squares(result)
+        if reduced is not result:
+            outputs.append(reduced)
+        if self._is_careful or not self._is_settled(outputs):
+            result, reduced = self._compute_settled(source)
         self._result = result
         if self._write is not Write.NONE:
-            self._written = self._d.addresses(count, self._interval)
+            self._written = self._d.words(count, self._interval)
         if self._reduce is not Reduce.NONE:
-            self._reduced = self._reduction(result if squares is None else squares)
+            self._reduced = self._reduction(reduced)
         if self._quantise is not Quantise.NONE:
             self._make_quantised(result)
 
     def commit(self) -> None:
         """Write memory, scalar registers and the quantised values."""
         if self._write is not Write.NONE:
-            result = self._result
-            self._destination[self._written] = result if self.op["d_step"] else result[-1]
+            self._written[...] = self._result[-len(self._written) :]
         for offset, word in enumerate(self._reduced):
             register = (self.op["reduce_reg"] + offset) % REGISTERS
             if register:
@@ -119,9 +123,9 @@ class Pass:
 
     # Set-up.
 
-    def _walk(self, name: str, depth: int, cycle: int) -> Walk:
+    def _walk(self, name: str, memory: np.ndarray, cycle: int) -> Walk:
         op = self.op
-        return Walk(self.state, depth, op[name], op[f"{name}_reg"], op[f"{name}_step"], cycle)
+        return Walk(self.state, memory, op[name], op[f"{name}_reg"], op[f"{name}_step"], cycle)
 
     def _find_static_fault(self) -> Fault:
         op = self.op
@@ -153,7 +157,7 @@ class Pass:
 
             def look_up(x: np.ndarray) -> np.ndarray:
                 self._function_input = x
-                return self.arithmetic.lookup(function, x)
+                return self.arithmetic.functions.vector(function, x)
 
             units.append(_Unit(look_up, stages.function + vxm.FUNCTION, function))
         if op["gain"] == Gain.SELF and function is Function.NONE:
@@ -176,41 +180,35 @@ class Pass:
                 )
             return lambda: np.array(decode(state.registers[register]))
         memory, name = (state.vmem, "b") if kind == "B" else (state.smem, "c")
-        walk = self._walk(name, len(memory), stage - vxm.OPERAND_READ)
-        return lambda: memory[walk.addresses(self.count, self._interval)]
+        walk = self._walk(name, memory, stage - vxm.OPERAND_READ)
+        return lambda: walk.words(self.count, self._interval)
 
     # The pass itself.
 
     def _read_source(self) -> np.ndarray:
         """The source vectors (count, rows): integers if a conversion follows. Never written to."""
-        state, count = self.state, self.count
         if self._source is Source.WMEM:
             return self._read_weight_row()
-        addresses = self._x.addresses(count, self._interval)
-        memory = state.acc if self._source is Source.ACC else state.vmem
-        vectors = memory[addresses]
-        if len(vectors) < count:
-            vectors = vectors.repeat(count, axis=0)
-        if self._switch is not None:
-            vectors = vectors[:, self._switch.sources()]
-        return vectors
+        vectors = self._x.words(self.count, self._interval)
+        if len(vectors) < self.count:
+            vectors = vectors.repeat(self.count, axis=0)
+        return vectors if self._switch is None else vectors[:, self._switch.sources()]
 
     def _read_weight_row(self) -> np.ndarray:
-        """Integers of one row of some weight words; as floats they are exact, so that converting them does nothing."""
+        """Integers of one row of some weight words; as floats they are exact, so that converting them does no more than
+        turn a -0 into +0."""
         state, count = self.state, self.count
         parts = state.config.words_per_block
         words = -(-count // parts)
         # The address moves on once every `parts` steps.
-        addresses = self._x.addresses(words, self._interval * parts)
         row = state.registers[self.op["row_reg"]] % state.config.rows
-        values = state.wmem[addresses, row]
+        values = self._x.words(words, self._interval * parts)[:, row]
         if len(values) < words:
             values = values.repeat(words, axis=0)
-        return values.reshape(words * parts, state.config.rows)[:count]
+        return values.reshape(words * parts, state.config.rows)[:count] + _ZERO
 
     def _convert(self, sums: np.ndarray) -> np.ndarray:
-        bases = self.state.acc_bases[self._x.addresses(self.count, self._interval)]
-        return self.arithmetic.nearest(sums * ACCUMULATOR_UNIT[bases][:, None])
+        return self.arithmetic.nearest(sums * ACCUMULATOR_UNIT[self._bases.words(self.count)][:, None])
 
     def _finish(self, values: np.ndarray) -> np.ndarray:
         """ReLU, and +0 in the lanes past the count."""
@@ -221,36 +219,32 @@ class Pass:
         values[-1, self._lanes :] = 0.0
         return values
 
-    def _squares(self, result: np.ndarray) -> np.ndarray | None:
-        return self.arithmetic.nearest(result * result) if self._reduce is Reduce.SUM_SQUARES else None
+    def _squares(self, result: np.ndarray) -> np.ndarray:
+        """What enters the reduction: the squares of the result, or itself."""
+        return self.arithmetic.nearest(result * result) if self._reduce is Reduce.SUM_SQUARES else result
 
-    def _is_settled(self, outputs: list[np.ndarray], squares: np.ndarray | None) -> bool:
-        """Whether settling changes no output, and no function got an argument outside its domain."""
-        if self.op["function"] in (Function.RECIPROCAL, Function.RSQRT):
-            return False
-        if squares is not None:
-            outputs = [*outputs, squares]
-        if not outputs:
-            return True
-        return self.arithmetic.is_settled(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+    def _is_settled(self, outputs: list[np.ndarray]) -> bool:
+        if len(outputs) > 1:
+            return self.arithmetic.is_settled(np.concatenate(outputs))
+        return not outputs or self.arithmetic.is_settled(outputs[0])
 
-    def _compute_settled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def _compute_settled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The chain with every result brought into range. Raises the `Trap` that comes first."""
         traps: list[Trap] = []
         for unit in self._units:
-            outside = self.arithmetic.outside_domain(unit.function, values)
+            outside = self.arithmetic.functions.outside_domain(unit.function, values)
             values, faults = self.arithmetic.settle(unit.apply(values))
             if outside is not None:
                 faults = np.where(outside, np.uint8(Fault.FUNCTION), faults)
             self._note_fault(traps, faults, unit.ready)
         result = self._finish(values)
-        squares = self._squares(result)
-        if squares is not None:
-            squares, faults = self.arithmetic.settle(squares)
+        reduced = self._squares(result)
+        if reduced is not result:
+            reduced, faults = self.arithmetic.settle(reduced)
             self._note_fault(traps, faults, self._stages.reduce)
         if traps:
             raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
-        return result, squares
+        return result, reduced
 
     def _note_fault(self, traps: list[Trap], faults: np.ndarray, ready: int) -> None:
         """Add a trap for the first vector with a fault in a valid lane."""
@@ -283,39 +277,36 @@ class Pass:
         state, op, count = self.state, self.op, self.count
         block = op["block"]
         blocks = -(-count // block)
-        self._addresses = self._q.addresses(count if self._quantise is Quantise.COLUMN else blocks)
         if self._quantise is Quantise.ACT:
+            self._written_blocks = self._q.words(blocks)
+            self._written_codes = self._q_codes.words(blocks)
             if count % block:
-                padding = np.zeros((blocks * block - count, state.config.rows))
-                result = np.concatenate([result, padding])
+                result = np.concatenate([result, np.zeros((blocks * block - count, state.config.rows))])
             self._quantised, self._codes = quantise_block(result.reshape(blocks, block * state.config.rows))
         else:
+            self._written_blocks = self._q.words(count if self._quantise is Quantise.COLUMN else blocks)
             self._quantised, clamped = quantise_static(result)
             self._clamped = int(np.count_nonzero(clamped))
-            self._first_word = self._q.first()
             self._index = state.registers[op["index_reg"]]
 
     def _commit_blocks(self) -> None:
-        state, codes = self.state, self._codes
-        state.trackers[self.op["tracker"]] = int(codes.max())
-        quantised = self._quantised
-        if not self.op["q_step"]:
-            codes, quantised = codes[-1:], quantised[-1:]
-        width = quantised.shape[1]
-        state.act_codes[self._addresses] = codes
-        state.act[self._addresses, :width] = quantised
-        if width < state.config.cols:
-            state.act[self._addresses, width:] = 0.0
+        blocks, codes = self._written_blocks, self._codes
+        self.state.trackers[self.op["tracker"]] = max(codes.tolist())
+        self._written_codes[...] = codes[-len(blocks) :]
+        width = self._quantised.shape[1]
+        blocks[:, :width] = self._quantised[-len(blocks) :]
+        if width < blocks.shape[1]:
+            blocks[:, width:] = 0.0
 
     def _commit_weights(self) -> None:
         state, config = self.state, self.state.config
         state.clamped = min(state.clamped + self._clamped, _CLAMPED_MAX)
+        words, quantised = self._written_blocks, self._quantised
         if self._quantise is Quantise.COLUMN:
-            column = self._index % config.cols
-            state.wmem[self._addresses, :, column] = self._quantised if self.op["q_step"] else self._quantised[-1]
+            words[:, :, self._index % config.cols] = quantised[-len(words) :]
             return
         row, block = self._index % config.rows, self.op["block"]
         for step in range(0, self.count, block):
-            part = self._quantised[step : step + block].ravel()
-            word = self._first_word + step // block * self.op["q_step"]
-            state.wmem[word, row, : len(part)] = part
+            part = quantised[step : step + block].ravel()
+            # With a step of 0 there is one word for all blocks.
+            words[step // block % len(words), row, : len(part)] = part

@@ -1,4 +1,6 @@
-"""Walk: the addresses of one operand, a first one and a stride a step."""
+"""Walk: the memory words of one operand, a first one and a stride a step."""
+
+import numpy as np
 
 from lpu_isa.faults import Fault
 
@@ -11,34 +13,39 @@ def stepped(first: int, count: int, stride: int) -> slice:
     """``count`` addresses from ``first`` on as a slice; the one address that they all are where the stride is 0."""
     if stride == 0:
         return slice(first, first + 1)
-    last = first + (count - 1) * stride
-    stop = last + (1 if stride > 0 else -1)
+    stop = first + count * stride
     return slice(first, stop if stop >= 0 else None, stride)
 
 
 class Walk:
-    """Addresses ``first + register + step * stride`` of a memory of ``depth`` words.
+    """Words ``first + register + step * stride`` of a memory.
 
     The first one is used ``cycle`` cycles after the operation's issue.
     """
 
-    def __init__(self, state: TileState, depth: int, first: int, register: int, stride: int, cycle: int) -> None:
-        self.state = state
-        self.depth = depth
-        self.base = first
-        self.register = register
-        self.stride = stride
-        self.cycle = cycle
+    def __init__(
+        self, state: TileState, memory: np.ndarray, first: int, register: int, stride: int, cycle: int
+    ) -> None:
+        self._state = state
+        self._memory = memory
+        self._base = first
+        self._register = register
+        self._stride = stride
+        self._cycle = cycle
+        self._views: dict[tuple[int, int], np.ndarray] = {}
 
-    def first(self) -> int:
-        """Address of step 0, as the register stands now."""
-        return self.base + self.state.registers[self.register]
+    def words(self, count: int, interval: int = 1) -> np.ndarray:
+        """A view of the words of ``count`` steps; of one word where the stride is 0.
 
-    def addresses(self, count: int, interval: int = 1) -> slice:
-        """The addresses of ``count`` steps; `Trap` ADDRESS in the cycle of the first that is outside the memory."""
-        first = self.first()
-        last = first + (count - 1) * self.stride
-        if not (0 <= first < self.depth and 0 <= last < self.depth):
-            step = next(k for k in range(count) if not 0 <= first + k * self.stride < self.depth)
-            raise Trap(Fault.ADDRESS, self.state.cycles + self.cycle + step * interval)
-        return stepped(first, count, self.stride)
+        Raises `Trap` ADDRESS in the cycle of the first step that is outside the memory.
+        """
+        first = self._base + self._state.registers[self._register]
+        view = self._views.get((first, count))
+        if view is None:
+            last = first + (count - 1) * self._stride
+            depth = len(self._memory)
+            if not (0 <= first < depth and 0 <= last < depth):
+                step = next(k for k in range(count) if not 0 <= first + k * self._stride < depth)
+                raise Trap(Fault.ADDRESS, self._state.cycles + self._cycle + step * interval)
+            view = self._views[first, count] = self._memory[stepped(first, count, self._stride)]
+        return view
