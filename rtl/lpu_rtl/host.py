@@ -46,7 +46,8 @@ class Host(wiring.Component):
     irq : Out(1)                                The tile has halted or faulted, or the outbox holds a word.
     start, stop, reset : Out(1)                 Bits of `Control`, for one cycle.
     running, waiting, halted, clearing : In(1)  From the sequencer.
-    fault, fault_pc, cycles, clamped : In       What the host reads.
+    fault, fault_pc, cycles : In                What the host reads.
+    clamped : In                                Lanes that were clamped in this cycle; the host reads their sum.
     inbox, outbox : streams                     To and from the sequencer.
     register_read : Out(RegisterRead)           Scalar registers.
     read, write : Out(WindowRead, WindowWrite)  Memories; asked only while the tile does not run, or waits for a word.
@@ -67,7 +68,7 @@ class Host(wiring.Component):
             "fault": In(FAULT_BITS),
             "fault_pc": In(address_bits(config.bundles)),
             "cycles": In(64),
-            "clamped": In(32),
+            "clamped": In(range(config.rows + 1)),
             "inbox": Out(stream.Signature(32)),
             "outbox": In(stream.Signature(outbox_layout)),
             "register_read": Out(RegisterRead),
@@ -78,11 +79,11 @@ class Host(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         depth = self.config.mailbox_words
-        clear_outbox = self.reset | (self.start & ~self.running)
+        begins = self.reset | (self.start & ~self.running)
         inbox = SyncFIFOBuffered(width=32, depth=depth)
         outbox = SyncFIFOBuffered(width=outbox_layout.size, depth=depth)
         m.submodules.inbox = ResetInserter(self.reset)(inbox)
-        m.submodules.outbox = ResetInserter(clear_outbox)(outbox)
+        m.submodules.outbox = ResetInserter(begins)(outbox)
         connect(m, flipped(self.inbox), inbox.r_stream)
         m.d.comb += [
             outbox.w_data.eq(self.outbox.payload),
@@ -90,7 +91,10 @@ class Host(wiring.Component):
             self.outbox.ready.eq(outbox.w_rdy),
             self.irq.eq(self.halted | (self.fault != 0) | outbox.r_rdy),
         ]
-        self._read(m, inbox, outbox)
+        clamped, sum_ = Signal(32), Signal(33)
+        m.d.comb += sum_.eq(clamped + self.clamped)
+        m.d.sync += clamped.eq(Mux(begins, 0, Mux(sum_[-1], 0xFFFF_FFFF, sum_)))
+        self._read(m, clamped, inbox, outbox)
         self._write(m, inbox)
         return m
 
@@ -99,7 +103,7 @@ class Host(wiring.Component):
         fetched = (address[REGION_SHIFT:] == Window.PROGRAM) | (address[REGION_SHIFT:] == Window.TIMING)
         return ~self.running | (self.waiting & ~fetched)
 
-    def _read(self, m: Module, inbox: SyncFIFOBuffered, outbox: SyncFIFOBuffered) -> None:
+    def _read(self, m: Module, clamped: Signal, inbox: SyncFIFOBuffered, outbox: SyncFIFOBuffered) -> None:
         axi = self.axi
         address = Signal(ADDRESS_BITS)
         taken = Signal(outbox_layout)  # the word read last from the outbox
@@ -123,7 +127,7 @@ class Host(wiring.Component):
             Register.OUTBOX: head.word,
             Register.OUTBOX_STAMP: taken.stamp,
             Register.OUTBOX_LEVEL: outbox.level,
-            Register.CLAMPED: self.clamped,
+            Register.CLAMPED: clamped,
         }
         value, exists = Signal(32), Signal()
         offset = address[_WORD_SHIFT:REGION_SHIFT]
@@ -132,8 +136,8 @@ class Host(wiring.Component):
                 with m.Case(register >> _WORD_SHIFT):
                     m.d.comb += [value.eq(content), exists.eq(1)]
         first_scalar = Register.SCALARS >> _WORD_SHIFT
-        with m.If(offset - first_scalar < REGISTERS):
-            m.d.comb += [value.eq(self.register_read.data), exists.eq(offset >= first_scalar)]
+        with m.If((offset >= first_scalar) & (offset < first_scalar + REGISTERS)):
+            m.d.comb += [value.eq(self.register_read.data), exists.eq(1)]
         m.d.comb += [
             self.register_read.index.eq(offset - first_scalar),
             self.read.address.eq(address),

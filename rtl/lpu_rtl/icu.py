@@ -12,8 +12,6 @@ from lpu_isa.faults import Fault
 from lpu_isa.fields import Field
 from lpu_isa.host import TIMING_BITS
 from lpu_isa.icu import ALU, IcuOp
-from lpu_isa.sxm import SxmOp
-from lpu_isa.vxm import Source, VxmOp
 
 from .beats import BeatWrite
 from .fetch import Fetch
@@ -141,7 +139,7 @@ class Icu(wiring.Component):
             gated = [Mux(writer.enable, getattr(writer, field), 0) for writer in writers]
             m.d.comb += getattr(registers.write, field).eq(_any(gated))
         enables = [writer.enable for writer in writers]
-        faults[Fault.CONFLICT] += [a & b for i, a in enumerate(enables) for b in enables[:i]]
+        faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
         faulting = self._latch_fault(m, fetch, faults, [*self.faults, lanes.fault])
         self._run(m, fetch, does[IcuOp.HALT], faulting, hold)
         return m
@@ -172,11 +170,9 @@ class Icu(wiring.Component):
         m.d.comb += legal.eq(
             Cat(_is_legal(f, slots[name][f.name]) for name, slot in formats.items() for f in slot.fields).all()
         )
-        switches = (slots["vxm"].op == VxmOp.PASS) & (slots["vxm"].source == Source.SXM)
         present, execute = Signal(), Signal()
         bad = {
             Fault.OPCODE: ~legal,
-            Fault.CONFLICT: switches != (slots["sxm"].op != SxmOp.NOP),
             Fault.COUNT: fetch.distance == 0,
         }
         m.d.comb += [

@@ -1,0 +1,26 @@
+"""One port of a memory for several users, of whom at most one uses it in a cycle."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+
+from amaranth import Module, Mux, Value
+from amaranth.lib.wiring import In, Out, PureInterface
+
+__all__ = ["share"]
+
+
+def share(m: Module, port: PureInterface, users: Sequence[PureInterface]) -> Value:
+    """Drive a memory's ``port`` with the user whose ``enable`` is set; all users see its data.
+
+    ``port`` and ``users`` have one signature with a member ``enable``, seen from their initiators: the port takes what
+    the users give. Returns whether two users are enabled in this cycle, in which case the port gets nothing sensible.
+    """
+    enabled = [user.enable.any() for user in users]
+    for name, member in port.signature.members.items():
+        if member.flow is In:  # seen from the memory
+            gated = [Mux(on, Value.cast(getattr(user, name)), 0) for on, user in zip(enabled, users, strict=True)]
+            m.d.comb += Value.cast(getattr(port, name)).eq(reduce(or_, gated))
+        elif member.flow is Out:
+            m.d.comb += [Value.cast(getattr(user, name)).eq(Value.cast(getattr(port, name))) for user in users]
+    return reduce(or_, [a & b for i, a in enumerate(enabled) for b in enabled[:i]])
