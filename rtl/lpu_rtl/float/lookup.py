@@ -1,19 +1,54 @@
-"""Functions of one float by table and interpolation."""
+"""Functions of one float, by a table of knots and interpolation between them."""
+
+import math
 
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from lpu_isa.tables import Function
+from lpu_isa.formats import EXPONENT_BIAS, SMALLEST_ARGUMENT
+from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, knots, rom
 
-from amaranth import Module
+from amaranth import Cat, Const, Module, Mux, Signal
 
-from ..primitives import Technology
-from .encoding import delayed, float_layout
+from ..primitives import Multiplier18, TableRom, Technology
+from .encoding import EXPONENT, ZERO_EXPONENT, delayed, float_layout
+from .round import Round
+from .shift import leading_zeros, shift_right
 
 __all__ = ["Lookup"]
 
+_INDEX_BITS = SEGMENTS.bit_length() - 1
+_ROUND_DROP = 10  # bits that the interpolation drops, by the definition in `lpu_isa.tables`
+_EXP2_LIMIT = EXPONENT_BIAS + 7  # exponent field of 128
+_SIGMOID_LIMIT = EXPONENT_BIAS + 4  # exponent field of 16
+_SMALLEST_FIELD = EXPONENT_BIAS + int(math.log2(SMALLEST_ARGUMENT))
+_FALLING = (Function.RECIPROCAL, Function.RSQRT)
+
+
+def _is_one_of(function, functions) -> Const:
+    return Cat(function == member for member in functions).any()
+
 
 class Lookup(wiring.Component):
-    """exp2, reciprocal, reciprocal square root or sigmoid, after the tables in `lpu_isa.tables`."""
+    """exp2, reciprocal, reciprocal square root or sigmoid of a float, after the tables in `lpu_isa.tables`.
+
+    Golden model: ``lpu_sw.sim.arithmetic.Arithmetic.function``.
+
+    Parameters
+    ----------
+    significand_bits : int
+    technology : Technology
+        What the table and the multiplier are built from.
+
+    Ports
+    -----
+    function : In                       A `Function`, with its argument.
+    argument : In(float_layout(p))
+    result : Out(float_layout(p))       Undefined where one of the next two is set.
+    overflow : Out(1)                   With ``result``: it is too large.
+    is_outside_domain : Out(1)          With ``result``: the argument's magnitude, or sign, is not in the domain.
+
+    Timing: latency `lpu_isa.vxm.FUNCTION` (fixed point, two for the table, two for the multiplier, sum), one each cycle.
+    """
 
     def __init__(self, significand_bits: int, technology: Technology = Technology.GENERIC) -> None:
         self.significand_bits = significand_bits
@@ -28,5 +63,121 @@ class Lookup(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.d.comb += self.result.eq(delayed(m, self.argument, 6, name="stub"))
+        p = self.significand_bits
+        rest_bits = p - _INDEX_BITS
+        x = self.argument
+
+        # Fixed point: |x| in units of 2**(1 - p), nine bits before the point. `distance` is chosen such that its low
+        # bits are those of the exponent, inverted.
+        distance_origin = 135
+        assert distance_origin % 8 == 7
+        wide = Cat(Const(0, 8), Mux(x.exponent == 0, 0, Cat(x.fraction, 1)))
+        fine, fine_lost = shift_right(m, wide, ~x.exponent[:3], name="fixed")
+        fixed, lost = Const(0, len(wide)), wide.any()
+        for octets in reversed(range(-(-len(wide) // 8))):
+            is_octets = x.exponent[3:] == distance_origin // 8 - octets
+            fixed = Mux(is_octets, fine >> (8 * octets), fixed)
+            lost = Mux(is_octets, fine_lost | fine[: 8 * octets].any(), lost)
+        is_exp2 = self.function == Function.EXP2
+        is_sigmoid = self.function == Function.SIGMOID
+        is_inverted = is_exp2 & x.sign
+        # floor(-x) is the complement of floor(x), plus one if nothing was lost. That one goes to `rest` alone: a rest
+        # of a whole segment gives the next knot.
+        floored = fixed ^ is_inverted.replicate(len(wide))
+
+        index = Signal(_INDEX_BITS)
+        rest = Signal(rest_bits)
+        with m.Switch(self.function):
+            with m.Case(Function.EXP2):
+                m.d.comb += Cat(rest[1:], index).eq(floored)
+            with m.Case(Function.RECIPROCAL):
+                m.d.comb += Cat(rest[1:], index).eq(x.fraction)
+            with m.Case(Function.RSQRT):
+                m.d.comb += Cat(rest, index).eq(Cat(x.fraction, ~x.exponent[0]))
+            with m.Case(Function.SIGMOID):
+                m.d.comb += Cat(rest, index).eq(fixed[3:])
+        exponent_field = delayed(m, x.exponent, 1, name="exponent")
+        octave = delayed(m, floored[p - 1 :].as_signed(), 1, name="octave")
+        function = delayed(m, self.function, 1, name="function")
+        index = delayed(m, index, 1, name="index")
+        rest = delayed(m, rest, 1, name="rest")
+        carries = delayed(m, is_inverted & ~lost, 1, name="carries")
+        is_saturated = delayed(m, is_sigmoid & (x.exponent >= _SIGMOID_LIMIT), 1, name="is_saturated")
+        is_too_large = delayed(m, is_exp2 & (x.exponent >= _EXP2_LIMIT), 1, name="is_too_large")
+        x_sign = delayed(m, x.sign, 1, name="x_sign")
+
+        # Table. A saturated sigmoid is the end of the last segment.
+        m.submodules.table = table = TableRom(rom().tolist(), self.technology)
+        block = (function - 1)[:2]
+        is_last = is_saturated | index.all()
+        whole = Mux(is_saturated, 1 << rest_bits, rest + Cat(Const(0, 1), carries))
+        m.d.comb += [
+            table.address_a.eq(Cat(index | is_saturated.replicate(_INDEX_BITS), block)),
+            table.address_b.eq(Cat((index + 1)[:_INDEX_BITS], block)),
+        ]
+        exponent = Signal(EXPONENT)
+        with m.Switch(function):
+            with m.Case(Function.EXP2):
+                m.d.comb += exponent.eq(Mux(is_too_large, ZERO_EXPONENT, EXPONENT_BIAS + octave))
+            with m.Case(Function.RECIPROCAL):
+                m.d.comb += exponent.eq(2 * EXPONENT_BIAS - 1 - exponent_field)
+            with m.Case(Function.RSQRT):
+                half = (exponent_field + 1) >> 1
+                m.d.comb += exponent.eq(EXPONENT_BIAS - 1 + (EXPONENT_BIAS + 1) // 2 - half)
+            with m.Case(Function.SIGMOID):
+                m.d.comb += exponent.eq(EXPONENT_BIAS - 1)
+        is_mirrored = (function == Function.SIGMOID) & x_sign
+        sign = (function == Function.RECIPROCAL) & x_sign
+        is_outside = _is_one_of(function, _FALLING) & (exponent_field < _SMALLEST_FIELD)
+        is_outside |= (function == Function.RSQRT) & x_sign
+
+        # Slope times rest.
+        is_falling = delayed(m, _is_one_of(function, _FALLING), 2, name="is_falling")
+        is_last = delayed(m, is_last, 2, name="is_last")
+        offset, following = table.data_a, Signal(TableRom.WIDTH)
+        ends = {function: int(knots(function)[SEGMENTS]) for function in Function if function is not Function.NONE}
+        assert all(end == (0 if function in _FALLING else 1 << KNOT_FRACTION_BITS) for function, end in ends.items())
+        m.d.comb += following.eq(Mux(is_last, Mux(is_falling, 0, 1 << KNOT_FRACTION_BITS), table.data_b))
+        m.submodules.multiplier = multiplier = Multiplier18(is_signed=False, technology=self.technology)
+        m.d.comb += [
+            multiplier.a.eq(Mux(is_falling, offset - following, following - offset)),
+            multiplier.b.eq(delayed(m, whole, 2, name="rest_of_segment")),
+        ]
+
+        # The knot itself, or for sigmoid of a negative number its distance from 2.
+        is_mirrored = delayed(m, is_mirrored, 3, name="is_mirrored")
+        offset = delayed(m, offset, 1, name="offset")
+        mirrored_knot = ((1 << KNOT_FRACTION_BITS) - offset)[: KNOT_FRACTION_BITS + 1]
+        knot = Cat(offset[:KNOT_FRACTION_BITS], ~offset[KNOT_FRACTION_BITS], offset[KNOT_FRACTION_BITS])
+        # Half a unit more, to round; a mirrored half is rounded the other way.
+        half = Cat(
+            is_mirrored.replicate(_ROUND_DROP - 1), ~is_mirrored, Const(0, rest_bits - _ROUND_DROP)
+        )
+        start = delayed(m, Cat(half, Mux(is_mirrored, mirrored_knot, knot)), 1, name="start")
+        zeros = delayed(m, leading_zeros(mirrored_knot), 1, name="zeros")
+        is_subtracted = delayed(m, delayed(m, is_falling, 1, name="is_falling_knot") | is_mirrored, 1, name="is_subtracted")
+        is_mirrored = delayed(m, is_mirrored, 1, name="is_mirrored_sum")
+        exponent = delayed(m, exponent, 4, name="exponent_sum")
+
+        # Sum. A mirrored one has the leading zeros of its knot, or a few more.
+        term = multiplier.product[: len(start)] ^ is_subtracted.replicate(len(start))
+        total = (Cat(Const(1, 1), start) + Cat(is_subtracted, term))[1 + _ROUND_DROP : 1 + len(start)]
+        more = max(1, p - 1 - KNOT_FRACTION_BITS)
+        coarse = (total << zeros)[:p]
+        top = coarse[p - 1 - more :]
+        more_zeros = Signal(range(more + 1))
+        m.d.comb += more_zeros.eq(leading_zeros(top))
+        mirrored_exponent = Signal(EXPONENT)
+        m.d.comb += mirrored_exponent.eq(
+            Mux(top.any(), EXPONENT_BIAS - 1 - zeros - more_zeros, ZERO_EXPONENT)
+        )
+        m.submodules.round = rounding = Round(p)  # exact: it only settles the exponent
+        m.d.comb += [
+            rounding.sign.eq(delayed(m, sign, 4, name="sign")),
+            rounding.exponent.eq(Mux(is_mirrored, mirrored_exponent, exponent)),
+            rounding.significand.eq(Mux(is_mirrored, (coarse << more_zeros)[:p], total)),
+            self.result.eq(delayed(m, rounding.result, 1, name="result")),
+            self.overflow.eq(delayed(m, is_too_large & ~x_sign, 5, name="overflow")),
+            self.is_outside_domain.eq(delayed(m, is_outside, 5, name="is_outside_domain")),
+        ]
         return m

@@ -1,21 +1,29 @@
-"""Reductions over all lanes of all vectors of a pass."""
+"""Reductions over all lanes of all vectors of a pass: sum, maximum and where it is."""
+
+import operator
 
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.fields import REGISTERS
+from lpu_isa.formats import REDUCE_FRACTION_BITS, REDUCE_GROWTH_BITS
+from lpu_isa.mxm import COUNT_BITS
+from lpu_isa.vxm import CONVERT, REDUCE, Reduce
 
-from amaranth import Module
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 
 from ..interfaces import RegisterWrite, vector_layout
+from .convert import Convert
+from .encoding import EXPONENT, delayed, float_layout
+from .tree import balanced, larger, pairwise
 
 __all__ = ["Reducer", "reduce_layout"]
 
 
 def reduce_layout(config: TileConfig) -> data.StructLayout:
-    """What comes with a vector; ``kind`` is a `lpu_isa.vxm.Reduce`."""
+    """What comes with a vector: the `lpu_isa.vxm.Reduce` that it is part of, and its place in it."""
     return data.StructLayout({
-        "kind": 3,
+        "kind": range(max(Reduce) + 1),
         "is_first": 1,
         "is_last": 1,
         "register": address_bits(REGISTERS),
@@ -23,8 +31,31 @@ def reduce_layout(config: TileConfig) -> data.StructLayout:
     })  # fmt: skip
 
 
+def _shifted(value: Value, amount: Value) -> Value:
+    """Arithmetic shift to the right by any amount."""
+    near = (len(value) - 1).bit_length()
+    return Mux(amount[near:].any(), value[-1].replicate(len(value)), value.as_signed() >> amount[:near])[: len(value)]
+
+
 class Reducer(wiring.Component):
-    """Stub."""
+    """Sum, maximum, or maximum and its index, over the vectors from a first to a last one.
+
+    Golden model: ``lpu_sw.sim.arithmetic``: ``Arithmetic.reduce_sum``, ``reduce_max`` and ``argmax``.
+
+    Ports
+    -----
+    event : In(reduce_layout(config))       Its ``kind`` is NONE when there is nothing to reduce.
+    valid : In(rows)                        Lanes that count, the lowest ones; the others must be zero.
+    vector : In(vector_layout(config))
+    write : Out(RegisterWrite)              `lpu_isa.vxm.REDUCE` cycles after the last vector; ARGMAX a second time a
+                                            cycle later.
+    overflow : Out(1)                       With ``write``: the sum is too large.
+    conflict : Out(1)                       Two reductions overlap, or two writes are due in one cycle.
+    busy : Out(1)                           A vector, or a write, is on its way.
+
+    Timing: a vector each cycle. Sum: pairs of lanes compared; largest exponent so far; aligned; summed up to two terms;
+    accumulated; converted. Maximum: a register a level of the tree.
+    """
 
     def __init__(self, config: TileConfig) -> None:
         self.config = config
@@ -39,4 +70,125 @@ class Reducer(wiring.Component):
         })  # fmt: skip
 
     def elaborate(self, platform) -> Module:
-        return Module()
+        m = Module()
+        in_progress = Signal()
+        arrives = self.event.kind != Reduce.NONE
+        with m.If(arrives):
+            m.d.sync += in_progress.eq(~self.event.is_last)
+
+        # Event k cycles after its vector.
+        events = [self.event]
+        for cycle in range(REDUCE + 1):
+            events.append(delayed(m, events[-1], 1, name=f"event{cycle}", reset_less=False))
+        layout = float_layout(self.config.significand_bits)
+        lanes = [delayed(m, layout(self.vector[row]), 1, name=f"lane{row}") for row in range(self.config.rows)]
+        valid = delayed(m, self.valid, 1, name="valid")
+
+        total, overflow = self._sum(m, events, lanes)
+        index, value = self._maximum(m, events, lanes, valid)
+
+        end, after = events[REDUCE], events[REDUCE + 1]
+        is_end = (end.kind != Reduce.NONE) & end.is_last
+        is_after = (after.kind == Reduce.ARGMAX) & after.is_last
+        is_sum = (end.kind == Reduce.SUM) | (end.kind == Reduce.SUM_SQUARES)
+        first_word = Mux(is_sum, total, Mux(end.kind == Reduce.MAX, value, index))
+        second_word = delayed(m, value, 1, name="second_word")
+        m.d.comb += [
+            self.write.enable.eq(is_end | is_after),
+            self.write.index.eq(Mux(is_after, after.register + 1, end.register)),
+            self.write.data.eq(Mux(is_after, second_word, first_word)),
+            self.overflow.eq(is_end & is_sum & overflow),
+            self.conflict.eq((arrives & self.event.is_first & in_progress) | (is_end & is_after)),
+            self.busy.eq(Cat(event.kind != Reduce.NONE for event in events[1:-1]).any() | is_after),
+        ]
+        return m
+
+    def _sum(self, m: Module, events: list, lanes: list) -> tuple[Value, Value]:
+        """The rounded sum and whether it is too large, `REDUCE` cycles after the last vector."""
+        p = self.config.significand_bits
+        layout = float_layout(p)
+        signed_significands = [
+            Mux(lane.exponent == 0, 0, Mux(lane.sign, -Cat(lane.fraction, 1), Cat(lane.fraction, 1))).as_signed()
+            for lane in lanes
+        ]
+
+        # Largest exponent field so far: of pairs a cycle earlier, out of the lanes that are registered meanwhile.
+        fields = [layout(self.vector[row]).exponent for row in range(self.config.rows)]
+        pairs = [delayed(m, pair, 1, name=f"pair{i}") for i, pair in enumerate(pairwise(larger, fields))]
+        so_far = Signal(8, reset_less=True)
+        before = Mux(events[1].is_first, layout(events[1].start).exponent, so_far)
+        field = balanced(larger, [balanced(larger, pairs), before])
+        with m.If(events[1].kind != Reduce.NONE):
+            m.d.sync += so_far.eq(field)
+        field = delayed(m, field, 1, name="field")
+        rise = delayed(m, (field - delayed(m, before, 1, name="before"))[:8], 1, name="rise")
+
+        # Align, with bits to spare below; every shift is a floor.
+        aligned = []
+        for row, (lane, value) in enumerate(zip(lanes, signed_significands, strict=True)):
+            value = delayed(m, value[: p + 1], 1, name=f"significand{row}")
+            distance = (field - delayed(m, lane.exponent, 1, name=f"exponent{row}"))[:8]
+            shifted = _shifted(Cat(Const(0, REDUCE_FRACTION_BITS), value), distance)
+            aligned.append(delayed(m, shifted.as_signed(), 1, name=f"aligned{row}"))
+        while len(aligned) > 2:
+            aligned = pairwise(operator.add, aligned)
+        terms = [delayed(m, term, 1, name=f"term{i}") for i, term in enumerate(aligned)]
+
+        # Accumulate.
+        event = events[4]
+        width = p + REDUCE_FRACTION_BITS + REDUCE_GROWTH_BITS + 1
+        running = Signal(signed(width), reset_less=True)
+        start = layout(event.start)
+        start_significand = Mux(start.exponent == 0, 0, Cat(start.fraction, 1))
+        sign = start.sign.replicate(width)
+        start_value = ((Cat(Const(0, REDUCE_FRACTION_BITS), start_significand) ^ sign) + start.sign)[:width]
+        old = Mux(event.is_first, start_value, running)
+        rise = delayed(m, rise, 1, name="rise_accumulated")
+        with m.If(event.kind != Reduce.NONE):
+            m.d.sync += running.eq(_shifted(old, rise).as_signed() + sum(terms))
+
+        m.submodules.convert = convert = Convert(width, p)
+        unit = Signal(EXPONENT)
+        m.d.comb += unit.eq(delayed(m, field, 3, name="field_converted") - (p - 1 + REDUCE_FRACTION_BITS))
+        m.d.comb += [convert.integer.eq(running), convert.unit.eq(unit)]
+        assert REDUCE == 5 + CONVERT
+        return convert.result, convert.overflow
+
+    def _maximum(self, m: Module, events: list, lanes: list, valid: Value) -> tuple[Value, Value]:
+        """Index and value of the maximum, `REDUCE` cycles after the last vector."""
+        # Floats as unsigned numbers of the same order, below which is only what does not count.
+        keys = []
+        for row, lane in enumerate(lanes):
+            magnitude = Cat(lane.fraction, lane.exponent)
+            is_zero = lane.exponent == 0
+            key = Mux(is_zero, Cat(Const(0, len(magnitude)), 1), Cat(magnitude ^ lane.sign.replicate(len(magnitude)), ~lane.sign))
+            keys.append(Mux(valid[row], key, 0))
+        lane_bits = address_bits(self.config.rows)
+        candidate = data.StructLayout({"lane": lane_bits, "step": COUNT_BITS, "key": self.config.float_bits})
+
+        def better(a, b):
+            return candidate(Mux(b.key > a.key, b, a))  # the lower one of equals
+
+        level, candidates = 1, []
+        for row, key in enumerate(keys):
+            first = Signal(candidate, name=f"candidate{row}")
+            m.d.comb += [first.lane.eq(row), first.key.eq(key)]
+            candidates.append(first)
+        while len(candidates) > 1:
+            candidates = [
+                delayed(m, winner, 1, name=f"level{level}_{i}") for i, winner in enumerate(pairwise(better, candidates))
+            ]
+            level += 1
+
+        event = events[level]
+        step = Signal(COUNT_BITS, reset_less=True)
+        newest, best = Signal(candidate), Signal(candidate, reset_less=True)
+        m.d.comb += [newest.eq(candidates[0]), newest.step.eq(Mux(event.is_first, 0, step))]
+        with m.If(event.kind != Reduce.NONE):
+            m.d.sync += step.eq(newest.step + 1)
+            with m.If(event.is_first | (newest.key > best.key)):
+                m.d.sync += best.eq(newest)
+        best = delayed(m, best, REDUCE - level - 1, name="best")
+        sign = ~best.key[-1]
+        magnitude = best.key[:-1] ^ sign.replicate(self.config.float_bits - 1)
+        return Cat(best.lane, best.step), Cat(magnitude, sign)
