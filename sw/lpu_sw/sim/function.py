@@ -30,14 +30,14 @@ class Functions:
     """exp2, reciprocal, reciprocal square root and sigmoid of values of one `FloatFormat`.
 
     Results are significands of the format, their exponents not yet brought into range; outside a function's domain
-    they are some number. Largest error in units of the result's last place, from the functions' values in float64:
+    they are some number. Largest error in units of the result's last place, against float64:
 
-    | function   | p = 18 | p = 24 | over                                                             |
-    | ---------- | ------ | ------ | ---------------------------------------------------------------- |
-    | EXP2       | 2.3    | 36     | all                                                              |
-    | RECIPROCAL | 1.8    | 81     | all                                                              |
-    | RSQRT      | 2.2    | 106    | all                                                              |
-    | SIGMOID    | 15.6   | 821    | x >= 0; below, the same absolute error, 2**-p times that: 6e-5   |
+    | function   | p = 18 | p = 24 | of arguments                                                 |
+    | ---------- | ------ | ------ | ------------------------------------------------------------ |
+    | EXP2       | 2.3    | 36     | in its range                                                 |
+    | RECIPROCAL | 1.8    | 81     | all                                                          |
+    | RSQRT      | 2.2    | 106    | all                                                          |
+    | SIGMOID    | 16     | 821    | from 0 on; below, the same absolute error, at most 6.1e-5    |
     """
 
     def __init__(self, float_format: FloatFormat) -> None:
