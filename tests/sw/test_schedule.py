@@ -69,7 +69,7 @@ def seen(uses: list[Use], issue: list[int] | None) -> dict[tuple[int, str, int],
 @pytest.mark.parametrize("seed", range(8))
 def test_reads_see_what_they_mean_and_nothing_is_held_twice(seed):
     uses = random_operations(seed, 40)
-    problem = Problem(uses)
+    problem = Problem([uses])
     meant = seen(uses, None)
     for issue in (problem.schedule(), problem.place(improve([problem], [1.0], 20, seed))):
         assert len(set(issue)) == len(issue)  # one bundle each
@@ -80,7 +80,7 @@ def test_reads_see_what_they_mean_and_nothing_is_held_twice(seed):
 
 
 def test_the_search_is_never_worse_than_its_start_and_is_repeatable():
-    problem = Problem(random_operations(3, 60))
+    problem = Problem([random_operations(3, 60)])
     start = max(problem.place(problem.order()))
     orders = [improve([problem], [1.0], 50, 7) for _ in range(2)]
     assert orders[0] == orders[1]

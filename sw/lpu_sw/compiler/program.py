@@ -41,10 +41,13 @@ PARAMETERS = (Register.FORCED, Register.LIMIT, Register.SAMPLED, Register.STOP, 
 
 @dataclass
 class Piece:
-    """Operations with their issue cycles, sorted; cycle 0 is the first one's."""
+    """Operations with their issue cycles, sorted; cycle 0 is the first one's.
+
+    variants : what each step touches, for each position that decides anything about the timing.
+    """
 
     steps: list[Step]
-    uses: list[Use]
+    variants: list[list[Use]]
     issue: list[int]
 
 
@@ -104,58 +107,57 @@ def _uses(isa: BundleFormat, steps: Sequence[Step], registers: Sequence[int]) ->
 
 def _joined(before: Piece, after: Piece) -> int:
     """Smallest distance from cycle 0 of one piece to cycle 0 of the piece that follows it."""
-    n = len(before.uses)
-    distances = dependences([*before.uses, *after.uses])
+    n = len(before.steps)
     need = max(before.issue) + 1
-    for j, issue in enumerate(after.issue):
-        for i, distance in distances[n + j].items():
-            if i < n:
-                need = max(need, before.issue[i] + distance - issue)
+    for case in range(max(len(before.variants), len(after.variants))):
+        first, second = (piece.variants[case % len(piece.variants)] for piece in (before, after))
+        distances = dependences([*first, *second])
+        for j, issue in enumerate(after.issue):
+            for i, distance in distances[n + j].items():
+                if i < n:
+                    need = max(need, before.issue[i] + distance - issue)
     table = ReservationTable()
-    for use, issue in zip(before.uses, before.issue, strict=True):
-        table.take(claims_of(use), issue)
-    behind = [(claims_of(use), issue) for use, issue in zip(after.uses, after.issue, strict=True)]
+    for cases, issue in zip(zip(*before.variants, strict=True), before.issue, strict=True):
+        table.take(claims_of(*cases), issue)
+    behind = [(claims_of(*cases), at) for cases, at in zip(zip(*after.variants, strict=True), after.issue, strict=True)]
     while not all(table.is_free(claims, need + issue) for claims, issue in behind):
         need += 1
     return need
 
 
-def _sorted_piece(steps: Sequence[Step], uses: Sequence[Use], issue: Sequence[int]) -> Piece:
-    order = sorted(range(len(steps)), key=issue.__getitem__)
-    return Piece([steps[i] for i in order], [uses[i] for i in order], [issue[i] for i in order])
+def _placed(steps: Sequence[Step], problem: Problem, order: Sequence[int], issue: Sequence[int]) -> Piece:
+    """The operations in ``order`` as a piece."""
+    first = issue[order[0]]
+    variants = [[uses[i] for i in order] for uses in problem.variants]
+    return Piece([steps[i] for i in order], variants, [issue[i] - first for i in order])
 
 
 def _straight(isa: BundleFormat, steps: list[Step], registers: Sequence[int]) -> Piece:
     """Schedule a piece that nothing before it is known of."""
-    uses = _uses(isa, steps, registers)
-    return _sorted_piece(steps, uses, Problem(uses).schedule())
+    problem = Problem([_uses(isa, steps, registers)])
+    return _placed(steps, problem, problem.order(), problem.schedule())
 
 
 class _Layers:
     """The layer's schedule for every bucket: one order, distances of its own for each."""
 
-    def __init__(self, isa: BundleFormat, lowering: Lowering, buckets: list[list[int]]) -> None:
+    def __init__(self, isa: BundleFormat, lowering: Lowering, buckets: list[list[list[int]]]) -> None:
         last = lowering.last_of_layer()
-        self._steps = [last, *lowering.layer()]
-        uses = [_uses(isa, self._steps, registers) for registers in buckets]
+        steps = [last, *lowering.layer()]
+        variants = [[_uses(isa, steps, registers) for registers in cases] for cases in buckets]
         # Cycle 0 is where the first operation that waits for the hidden state's first block can issue.
-        first = next(i for i, step in enumerate(self._steps) if "mxm" in step.operations)
-        before = {0: -dependences(uses[0][: first + 1])[first][0]}
-        problems = [Problem(u, before) for u in uses]
+        first = next(i for i, step in enumerate(steps) if "mxm" in step.operations)
+        before = {0: -dependences(variants[0][0][: first + 1])[first][0]}
+        problems = [Problem(cases, before) for cases in variants]
         # The order is sought on three buckets; the ends stand for fewer positions than the middle.
         chosen = sorted({0, len(buckets) // 2, len(buckets) - 1})
         weights = [2.0 if 0 < b < len(buckets) - 1 else 1.0 for b in chosen]
         order = improve([problems[b] for b in chosen], weights, SEARCH_TRIES)
-        self.pieces = [self._piece(problem, order) for problem in problems]
-
-    def _piece(self, problem: Problem, order: Sequence[int]) -> Piece:
-        issue = problem.place(order)
-        first = issue[order[0]]
-        return Piece([self._steps[i] for i in order], [problem.uses[i] for i in order], [issue[i] - first for i in order])
+        self.pieces = [_placed(steps, problem, order, problem.place(order)) for problem in problems]
 
 
-def _bucket_registers(layout: Layout, last_position: int) -> list[int]:
-    """Registers at a bucket's last position, where counts are largest."""
+def _registers(layout: Layout, last_position: int) -> list[int]:
+    """Registers of the first layer at the last position of a group."""
     registers = [0] * REGISTERS
     registers[Register.POSITION] = last_position
     registers[Register.GROUPS] = ceil_div(last_position + 1, layout.tile.rows)
@@ -221,7 +223,9 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     n_bundles = sum(1 for _ in lowering.layer()) + 1
     size = bucket_size(tile, layout.context, n_bundles)
     n_buckets = ceil_div(layout.context, size)
-    buckets = [_bucket_registers(layout, min((b + 1) * size, layout.context) - 1) for b in range(n_buckets)]
+    groups = [min(first + tile.rows, layout.context) - 1 for first in range(0, layout.context, tile.rows)]
+    buckets = [[_registers(layout, p) for p in groups if p // size == b] for b in range(n_buckets)]
+    longest = buckets[-1][-1]
     layers = _Layers(isa, lowering, buckets)
     row = 1 << (n_bundles - 1).bit_length()
     # The next position's bases and counts are found while the logits stream, and once before a prompt's token.
@@ -230,9 +234,9 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     n_prologue = sum(1 for _ in lowering.prologue())
     body = fixed_bundles + n_position + 1 + n_prologue + 1
     position_steps = list(lowering.position(size, row, body))
-    position = _straight(isa, position_steps, buckets[-1])
-    prologue = _straight(isa, list(lowering.prologue()), buckets[-1])
-    classifier = _straight(isa, [*lowering.classifier(), *position_steps], buckets[-1])
+    position = _straight(isa, position_steps, longest)
+    prologue = _straight(isa, list(lowering.prologue()), longest)
+    classifier = _straight(isa, [*lowering.classifier(), *position_steps], longest)
 
     w = _Writer()
     w.label("start")
@@ -325,7 +329,8 @@ def _landed(piece: Piece) -> int:
     """Cycle of the last write of a piece."""
     return max(
         int(access.cycle.max()) + issue
-        for use, issue in zip(piece.uses, piece.issue, strict=True)
+        for uses in piece.variants
+        for use, issue in zip(uses, piece.issue, strict=True)
         for access in use.accesses
         if access.write
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from lpu_isa.fields import Use
 
-from .dependences import dependences
+from .dependences import Distances, dependences
 from .reservation import ReservationTable, claims_of
 
 __all__ = ["Problem", "improve"]
@@ -16,24 +16,33 @@ __all__ = ["Problem", "improve"]
 class Problem:
     """Operations to be placed, in the order of their meaning.
 
+    variants : what each operation touches, once for every case (counts and addresses) that the schedule must serve.
     fixed : issue cycles of operations that belong to the piece before; all others get a cycle >= 0.
     """
 
-    def __init__(self, uses: Sequence[Use], fixed: Mapping[int, int] | None = None) -> None:
-        self.uses = uses
+    def __init__(self, variants: Sequence[Sequence[Use]], fixed: Mapping[int, int] | None = None) -> None:
+        self.variants = variants
         self.fixed = dict(fixed or {})
-        self.distances = dependences(uses)
-        self._claims = [claims_of(use) for use in uses]
-        self._users: list[list[tuple[int, int]]] = [[] for _ in uses]
+        count = len(variants[0])
+        self.distances: Distances = [{} for _ in range(count)]
+        self._users: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+        for uses in variants:
+            for need, more in zip(self.distances, dependences(uses), strict=True):
+                for i, distance in more.items():
+                    need[i] = max(distance, need.get(i, distance))
         for j, need in enumerate(self.distances):
             for i, distance in need.items():
                 self._users[i].append((j, distance))
-        self._end = [max((int(a.cycle.max()) for a in use.accesses if a.write), default=0) for use in uses]
+        self._claims = [claims_of(*cases) for cases in zip(*variants, strict=True)]
+        self._end = [
+            max((int(a.cycle.max()) for use in cases for a in use.accesses if a.write), default=0)
+            for cases in zip(*variants, strict=True)
+        ]
 
     def urgencies(self, bias: Sequence[float] | None = None) -> list[float]:
         """Longest path from each operation's issue to the end of the piece, plus its ``bias``."""
-        urgency = [0.0] * len(self.uses)
-        for i in reversed(range(len(self.uses))):
+        urgency = [0.0] * len(self.distances)
+        for i in reversed(range(len(self.distances))):
             after = [distance + urgency[j] for j, distance in self._users[i]]
             urgency[i] = max([self._end[i], *after]) + (bias[i] if bias is not None else 0)
         return urgency
@@ -42,8 +51,8 @@ class Problem:
         """Issue cycles, greedy by urgency, at most one issue a cycle."""
         urgency = self.urgencies(bias)
         table = ReservationTable()
-        issue = [0] * len(self.uses)
-        ready = [0] * len(self.uses)
+        issue = [0] * len(self.distances)
+        ready = [0] * len(self.distances)
         missing = [len(need) for need in self.distances]
         waiting: list[tuple[int, int]] = []  # (ready cycle, operation)
         able: list[tuple[float, int]] = []  # (-urgency, operation)
@@ -87,7 +96,7 @@ class Problem:
         ``order`` holds every operation that is not fixed, each behind those that it depends on.
         """
         table = ReservationTable()
-        issue = [0] * len(self.uses)
+        issue = [0] * len(self.distances)
         for i, cycle in self.fixed.items():
             issue[i] = cycle
             table.take(self._claims[i], cycle)
@@ -112,7 +121,7 @@ def improve(problems: Sequence[Problem], weights: Sequence[float], tries: int, s
     def cost(order: Sequence[int]) -> float:
         return sum(w * max(problem.place(order)) for problem, w in zip(problems, weights, strict=True))
 
-    n = len(problems[0].uses)
+    n = len(problems[0].distances)
     best_bias = np.zeros(n)
     best_order = min((problem.order() for problem in problems), key=cost)
     best = cost(best_order)

@@ -10,12 +10,13 @@ Claims = tuple[tuple[str, int], ...]
 """Resources that an operation holds, each with a mask: bit c is set for the cycle ``issue + c``."""
 
 
-def claims_of(use: Use) -> Claims:
-    """The claims of an operation as masks."""
+def claims_of(*cases: Use) -> Claims:
+    """The claims of an operation as masks: everything that it may hold in one case or another."""
     masks: defaultdict[str, int] = defaultdict(int)
-    for resource, cycle in use.claims:
-        for c in cycle.tolist():
-            masks[resource] |= 1 << c
+    for use in cases:
+        for resource, cycle in use.claims:
+            for c in cycle.tolist():
+                masks[resource] |= 1 << c
     return tuple(masks.items())
 
 
