@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ SIGNIFICANDS = pytest.mark.parametrize("p", [18, 24])
 SMALLEST = 2.0**-126
 
 
+@cache
 def arithmetic(p):
     return Arithmetic(FloatFormat(p))
 
