@@ -19,7 +19,7 @@ from rich.progress import Progress
 from lpu_sw.asm import assemble_file, disassemble
 from lpu_sw.check import check
 from lpu_sw.compiler.llama import compile_llama, facts_to_metadata, inbox_words
-from lpu_sw.docs import write_pages
+from lpu_sw.docs import write_pages, write_parts
 from lpu_sw.engines import EngineError, load_sections
 from lpu_sw.evaluate import evaluate
 from lpu_sw.frontends import load_model
@@ -203,7 +203,7 @@ def docs(
     root: Annotated[Path, typer.Option(help="Folder of the repository.")] = Path("."),
 ) -> None:
     """Write the pages and the picture that are made from the code."""
-    for path in write_pages(root):
+    for path in [*write_pages(root), *write_parts(root)]:
         typer.echo(path)
 
 

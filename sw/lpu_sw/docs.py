@@ -1,4 +1,4 @@
-"""The generated pages: `docs/isa.md` and `docs/memory.md`, written from lpu_isa and from its own comments."""
+"""The generated pages and parts: reference, block RAM budget, picture, passes; from lpu_isa and its own comments."""
 
 import ast
 import inspect
@@ -17,8 +17,11 @@ from lpu_isa.host import Register, Window
 
 from .asm.disassembler import format_bundle
 from .asm.syntax import FORMS, SEQUENCER, mnemonics
+from .page_parts import write_part
+from .passes import passes
+from .picture import picture
 
-__all__ = ["pages", "write_pages"]
+__all__ = ["pages", "parts", "write_pages", "write_parts"]
 
 _TILE = TileConfig()
 _LAYOUT = BundleFormat(_TILE)
@@ -50,7 +53,12 @@ _PASSES: tuple[tuple[str, dict[str, int]], ...] = (
 
 def pages() -> dict[str, str]:
     """Path below the repository -> text of every generated page."""
-    return {"docs/isa.md": _isa_page(), "docs/memory.md": _memory_page()}
+    return {"docs/isa.md": _isa_page(), "docs/memory.md": _memory_page(), "docs/tile.svg": picture(_TILE)}
+
+
+def parts() -> dict[tuple[str, str], str]:
+    """(Path below the repository, name of the part) -> text of every generated part of a hand-written page."""
+    return {("docs/units/vxm.md", "passes"): _passes_table()}
 
 
 def write_pages(root: str | Path) -> list[Path]:
@@ -62,6 +70,13 @@ def write_pages(root: str | Path) -> list[Path]:
         path.write_text(text, encoding="utf-8")
         written.append(path)
     return written
+
+
+def write_parts(root: str | Path) -> list[Path]:
+    """Write the generated parts of the pages below ``root``; returns the files. Raises OSError for a missing page."""
+    for (name, part), text in parts().items():
+        write_part(Path(root) / name, part, text)
+    return [Path(root) / name for name, _ in parts()]
 
 
 # The two pages
@@ -208,6 +223,11 @@ def _passes() -> Iterable[tuple[str, Operation]]:
         operation = Operation("vxm", {"op": vxm.VxmOp.PASS, **values})
         text = format_bundle(_LAYOUT, Bundle(operations={"vxm": operation})).split(" ", 1)[1].rsplit(" @", 1)[0]
         yield f"{title}: `{text}`", operation
+
+
+def _passes_table() -> str:
+    head = ("pass", "a layer", "chain", "vector operands", "scalars", "goes to", "landed after")
+    return _table(head, ((kind.name, *kind[1:]) for kind in passes(_TILE)))
 
 
 def _touches_table(operations: Iterable[tuple[str, Operation]]) -> str:

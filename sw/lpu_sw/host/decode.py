@@ -76,7 +76,7 @@ Choose = Callable[[int, np.ndarray], int]
 
 
 def check_request(request: Request, context: int) -> None:
-    """Raise ValueError, saying what was found and expected, for a request that a context of so many positions cannot take."""
+    """Raise ValueError, saying what was found and expected, for a request that ``context`` positions cannot take."""
     if not request.prompt:
         raise ValueError("the prompt is empty: at least one token is needed (its BOS)")
     if len(request.prompt) > context:

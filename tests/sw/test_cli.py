@@ -1,0 +1,201 @@
+"""The command `lpu`: mistakes are told in one line, figures are complete, engines agree with what was published."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from lpu_sw.cli import main
+from lpu_sw.frontends import load_model
+
+KERNEL = Path(__file__).resolve().parents[2] / "examples" / "kernels" / "matvec.lpu"
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Lpu = Callable[..., Result]
+
+
+@pytest.fixture
+def lpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lpu:
+    """Runs the command in this process."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["lpu", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Result(int(stop.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def complaint(result: Result) -> str:
+    """The one line on standard error of a command that did nothing."""
+    assert result.status == 2, result
+    (line,) = result.err.splitlines()
+    assert line.startswith("lpu: ")
+    return line.removeprefix("lpu: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--engine", "abacus"], "unknown engine 'abacus', expected one of float, rtl, sim"),
+        (["--tile", "3x5"], "unknown tile '3x5', expected one of 4x4, 8x16, 16x16"),
+        (["--model", "no/such/model"], "no/such/model: no such file or folder"),
+        (["--model", "pyproject.toml"], "pyproject.toml: unknown kind of model"),
+        (["--tokenizer", "no/tokenizer.json"], "no/tokenizer.json"),
+        (["--prompt", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"], "the tokenizer cannot spell"),
+        (["--prompt", "bytes \udcff"], "character 6 of the text is not valid UTF-8"),
+        (["--prompt", "a dog " * 200, "--engine", "float"], "tokens, the context holds 256"),
+        (["--prompt", "a dog " * 200], "tokens, the context holds"),
+        (["--temperature", "-1"], "the temperature must be 0 or a positive number, not -1.0"),
+        (["--temperature", "nan"], "the temperature must be 0 or a positive number, not nan"),
+        (["--temperature", "1", "--seed", "-1"], "the seed must be 0 or a positive number, not -1"),
+        (["--tile", "4x4"], "is short by"),
+        (["--context", "100000"], "the largest context that fits is"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
+)
+def test_run_tells_a_mistake_in_one_line(arguments: list[str], says: str, lpu: Lpu, story_llama: Path) -> None:
+    model = [] if "--model" in arguments else ["--model", story_llama]
+    result = lpu("run", *model, *arguments)
+    assert says in complaint(result)
+    assert not result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["eval", "--text", "no/text"], "no/text: not a readable text file"),
+        (["eval", "--text", KERNEL, "--engine", "rtl"], "unknown engine 'rtl', expected one of sim, float"),
+        (["asm", "no/such.lpu"], "no/such.lpu: No such file or directory"),
+        (["check", "no/such.lpuimg"], "no/such.lpuimg: No such file or directory"),
+        (["disasm", KERNEL], "expected an LPU image"),
+        (["compile", "-o", "no/folder/x.lpuimg", "--tile", "x"], "unknown tile 'x'"),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, list) else "",
+)
+def test_other_commands_tell_a_mistake_in_one_line(arguments: list[object], says: str, lpu: Lpu) -> None:
+    assert says in complaint(lpu(*arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--tokens", "few"], ["run", "--tokens", "0"], ["run", "--tell"], ["walk"]], ids=" ".join
+)
+def test_a_wrong_argument_is_told_without_a_traceback(arguments: list[str], lpu: Lpu) -> None:
+    result = lpu(*arguments)
+    assert result.status == 2
+    assert "Traceback" not in result.err
+    assert "--tokens" in result.err or "--tell" in result.err or "walk" in result.err
+
+
+def test_malformed_assembly_is_told_with_its_place(lpu: Lpu, tmp_path: Path) -> None:
+    source = tmp_path / "wrong.lpu"
+    source.write_text("li r1, 2 @1\nlli r2, 3 @1\n")
+    result = lpu("asm", source)
+    assert result.status == 2
+    assert f"{source}:2:1: " in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_truncated_image_is_refused(lpu: Lpu, tmp_path: Path) -> None:
+    image, short = tmp_path / "kernel.lpuimg", tmp_path / "short.lpuimg"
+    assert lpu("asm", KERNEL, "-o", image).status == 0
+    short.write_bytes(image.read_bytes()[:-1])
+    assert "the file is truncated" in complaint(lpu("disasm", short))
+    assert "the file is truncated" in complaint(lpu("check", short))
+
+
+def test_a_kernel_goes_through_image_and_back(lpu: Lpu, tmp_path: Path) -> None:
+    image, again = tmp_path / "kernel.lpuimg", tmp_path / "again.lpu"
+    lpu("asm", KERNEL, "-o", image)
+    text = lpu("disasm", image, "--data").out
+    again.write_text(text)
+    lpu("asm", again, "-o", tmp_path / "again.lpuimg")
+    assert lpu("disasm", tmp_path / "again.lpuimg", "--data").out == text
+
+
+def test_check_refuses_a_read_that_comes_too_early(lpu: Lpu, tmp_path: Path) -> None:
+    source = tmp_path / "early.lpu"
+    source.write_text(".tile 4x4\nli r1, 1 @1\naddi r2, r1, 1 @2\nhalt @1\n")
+    result = lpu("check", source)
+    assert result.status == 1
+    assert "reads register 1 in cycle 1" in result.err
+    assert result.out.endswith("1 violations\n")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_run(lpu: Lpu, story_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = lpu("run", "--model", story_llama, "--engine", "float", "--json", tmp_path / "file" / "x.json")
+    assert str(tmp_path / "file") in complaint(result)
+    assert not result.out
+
+
+def test_a_story_ends_with_its_context(lpu: Lpu, story_llama: Path) -> None:
+    result = lpu("run", "--model", story_llama, "--engine", "float", "--tokens", 50, "--context", 20, "--prompt", "")
+    assert "50 tokens were asked for, the context leaves 20" in result.out
+    assert "20 tokens in " in result.out
+
+
+def test_float_tells_the_published_story(lpu: Lpu, stories260k: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ["--tokens", 200, "--prompt", "", "--engine", "float", "--json", figures]
+    result = lpu("run", "--model", stories260k / "stories260K.bin", *arguments)
+    expected = json.loads((stories260k / "expected.json").read_text())
+    told = json.loads(figures.read_text())
+    assert told["text"] == expected["text"]
+    assert told["tokens"] == expected["ids"]
+    assert expected["text"] in result.out
+    assert (told["cycles"], told["predicted_cycles"], told["floor_cycles"]) == ([], [], [])
+
+
+def test_float_makes_the_choices_of_hugging_face(lpu: Lpu, story_llama: Path, tmp_path: Path) -> None:
+    for case in json.loads((story_llama / "reference.json").read_text())["greedy"]:
+        figures = tmp_path / "figures.json"
+        arguments = ["--tokens", 100, "--prompt", case["prompt"], "--engine", "float", "--json", figures]
+        assert lpu("run", "--model", story_llama, *arguments).status == 0
+        told = json.loads(figures.read_text())
+        assert told["prompt_tokens"] == case["prompt_ids"]
+        assert told["tokens"] == case["greedy_ids"]
+
+
+def test_no_color_and_no_terminal_mean_plain_text(lpu: Lpu, story_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    result = lpu("run", "--model", story_llama, "--engine", "float", "--tokens", 8)
+    assert "\x1b" not in result.out
+    assert "\r" not in result.out
+
+
+def test_eval_of_float_is_the_reference_loss(lpu: Lpu, story_llama: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    text = story_llama / "heldout.txt"
+    result = lpu("eval", "--model", story_llama, "--text", text, "--engine", "float", "--json", figures)
+    assert result.status == 0
+    told = json.loads(figures.read_text())
+    expected = json.loads((story_llama / "reference.json").read_text())["heldout"]
+    assert told["tokens"] == expected["predicted_tokens"]
+    assert told["stories"] == expected["stories"]
+    assert told["loss"] == pytest.approx(expected["mean_loss"], abs=2e-5)
+    assert (told["difference"], told["standard_error"], told["top1_agreement"]) == (0, 0, 1)
+
+
+def test_a_model_with_nans_is_refused(lpu: Lpu, story_llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(story_llama, folder)
+    weights = folder / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-4:] = np.float32(np.nan).tobytes()
+    weights.write_bytes(raw)
+    assert "expected finite numbers" in complaint(lpu("run", "--model", folder))
+    assert load_model(story_llama)
