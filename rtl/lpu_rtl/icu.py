@@ -12,6 +12,7 @@ from lpu_isa.faults import Fault
 from lpu_isa.fields import Field
 from lpu_isa.host import TIMING_BITS
 from lpu_isa.icu import ALU, IcuOp
+from lpu_isa.tables import Function
 
 from .beats import BeatWrite
 from .fetch import Fetch
@@ -30,6 +31,7 @@ from .lanes import LaneReader
 from .loops import LoopStack
 from .primitives import Technology
 from .registers import RegisterFile
+from .scalar_function import ScalarFunction
 
 __all__ = ["Icu", "outbox_layout"]
 
@@ -129,18 +131,19 @@ class Icu(wiring.Component):
         self._branch(m, fetch, does, slots["icu"].imm, rs, rt, faults)
         alu = self._compute(m, does, slots["icu"], rs, rt)
         lanes = self._read_lanes(m, does, slots["icu"], rs, rt)
+        functions = self._apply_functions(m, does, slots["icu"], rs)
         self._send(m, does, rs, faults)
         hold = self._receive(m, does, alu, slots["icu"].rd, faults)
         m.d.comb += fetch.hold.eq(hold | self.clearing)
 
-        writers = [alu, lanes.result, self.reduction]
+        writers = [alu, lanes.result, functions.result, self.reduction]
         m.d.comb += registers.write.enable.eq(Cat(writer.enable for writer in writers).any())
         for field in ("index", "data"):
             gated = [Mux(writer.enable, getattr(writer, field), 0) for writer in writers]
             m.d.comb += getattr(registers.write, field).eq(_any(gated))
         enables = [writer.enable for writer in writers]
         faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
-        faulting = self._latch_fault(m, fetch, faults, [*self.faults, lanes.fault])
+        faulting = self._latch_fault(m, fetch, faults, [*self.faults, lanes.fault, functions.fault])
         self._run(m, fetch, does[IcuOp.HALT], faulting, hold)
         return m
 
@@ -170,9 +173,11 @@ class Icu(wiring.Component):
         m.d.comb += legal.eq(
             Cat(_is_legal(f, slots[name][f.name]) for name, slot in formats.items() for f in slot.fields).all()
         )
+        icu = slots["icu"]
+        nameless = (icu.op == IcuOp.FUNCTION) & (icu.function == Function.NONE)
         present, execute = Signal(), Signal()
         bad = {
-            Fault.OPCODE: ~legal,
+            Fault.OPCODE: ~legal | nameless,
             Fault.COUNT: fetch.distance == 0,
         }
         m.d.comb += [
@@ -249,6 +254,18 @@ class Icu(wiring.Component):
         connect(m, flipped(self.vlane), lanes.vmem)
         connect(m, flipped(self.slane), lanes.smem)
         return lanes
+
+    def _apply_functions(self, m: Module, does: dict, icu: data.View, rs: Signal) -> ScalarFunction:
+        """FUNCTION."""
+        m.submodules.functions = functions = ScalarFunction(self.config, self.technology)
+        m.d.comb += [
+            functions.start.eq(does[IcuOp.FUNCTION]),
+            functions.function.eq(icu.function),
+            functions.argument.eq(rs),
+            functions.destination.eq(icu.rd),
+            functions.cancel.eq(self.cancel),
+        ]
+        return functions
 
     def _send(self, m: Module, does: dict, rs: Signal, faults: dict[Fault, list[Value]]) -> None:
         m.d.comb += [

@@ -12,15 +12,34 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import amaranth
 import cocotb
 from amaranth.lib import wiring
 from cocotb_tools.runner import Verilator, VerilatorControlFile, Verilog
 
+import lpu_isa
+import lpu_rtl
+from lpu_isa.config import TileConfig
 from lpu_rtl.export import verilog_text
+from lpu_rtl.tile import Tile
 
 from .public import Public, control_file, ports
 
-__all__ = ["SIM_BUILD", "Build", "BuildError", "PrivateVerilator", "build"]
+__all__ = [
+    "SIM_BUILD",
+    "TILE",
+    "Build",
+    "BuildError",
+    "PrivateVerilator",
+    "build",
+    "build_text",
+    "build_tile",
+    "tile_text",
+]
+
+TILE = "tile"
+"""Name of the tile's Verilog module."""
+
 
 SIM_BUILD = Path("sim_build").absolute()
 """Everything that this package writes lies below this folder of the working directory."""
@@ -109,6 +128,28 @@ def _without_register_starts(text: str) -> str:
     return re.sub(r"^(  reg (?:\[[^]]*\] )?\S+ ) ?= \d+'h[0-9a-f]+;$", r"\1;", text, flags=re.MULTILINE)
 
 
+def tile_text(config: TileConfig) -> str:
+    """Verilog of a whole tile, module `TILE`. Elaborating one takes half a minute, so the text is kept until a source
+    of it changes."""
+    sources = [path for package in (lpu_isa, lpu_rtl) for path in sorted(Path(package.__path__[0]).rglob("*.py"))]
+    key = hashlib.sha256(f"{config!r} {amaranth.__version__}".encode())
+    for path in sources:
+        key.update(path.read_bytes())
+    kept = SIM_BUILD / "rtl" / f"{TILE}-{key.hexdigest()[:16]}.v"
+    if not kept.exists():
+        text = verilog_text(Tile(config), TILE)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        written = kept.with_suffix(f".{os.getpid()}")
+        written.write_text(text)
+        written.replace(kept)  # at once, so that no other process reads half of it
+    return kept.read_text()
+
+
+def build_tile(config: TileConfig, *, public: Iterable[Public] = (), fast: bool = False, waves: bool = False) -> Build:
+    """`build` of a whole tile, whose module is called `TILE`."""
+    return build_text(tile_text(config), TILE, public=public, fast=fast, waves=waves)
+
+
 def build(
     component: wiring.Component,
     name: str,
@@ -130,7 +171,13 @@ def build(
 
     Safe to call from several processes at once. Raises `BuildError` with the tool's last words.
     """
-    text = verilog_text(component, name)
+    return build_text(verilog_text(component, name), name, public=public, fast=fast, waves=waves)
+
+
+def build_text(
+    text: str, name: str, *, public: Iterable[Public] = (), fast: bool = False, waves: bool = False
+) -> Build:
+    """`build` of Verilog text with the top module ``name``."""
     if not fast:
         text = _without_register_starts(text)
     control = control_file(ports(text, name), public)
