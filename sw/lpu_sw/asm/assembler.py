@@ -21,8 +21,8 @@ from .lexer import Token, tokens
 from .matrix import weight_words
 from .parser import BundleStatement, Data, Definition, Include, Label, OperationText, Statement, Tile, parse
 from .program import Program, Region, Section
-from .structure import structural_mistakes
-from .syntax import DONE, FORMS, SEQUENCER, SPACES, TIMED, mnemonics, register_twin, shape_constants
+from .proof import prove as prove_timing
+from .syntax import DONE, FORMS, SEQUENCER, TIMED, mnemonics, register_twin, shape_constants
 
 __all__ = ["assemble", "assemble_file"]
 
@@ -54,7 +54,7 @@ def assemble(
     name : str
         Shown in errors; ``.include`` looks beside it.
     prove : bool
-        Check loops, branch targets and the timing of every operation too.
+        Check loops, branch targets and, in a run on the program's own data and inbox, the timing of every operation.
     constants : mapping, optional
         Values that replace those of the ``.const`` of the same name.
 
@@ -64,9 +64,9 @@ def assemble(
     statements = _read(name, text, diagnostics, ())
     given = constants or {}
     program = _Assembler(_tile(statements, config, diagnostics), diagnostics, given).program(statements)
-    if prove and diagnostics.is_clean:
-        for pc, message in structural_mistakes(program.bundles):
-            diagnostics.report(_source(program, pc), message)
+    if prove and program.bundles and diagnostics.is_clean:
+        for violation in prove_timing(program):
+            diagnostics.report(_source(program, violation.pc), str(violation))
     diagnostics.finish()
     for constant in given:
         if constant not in program.constants:

@@ -15,7 +15,7 @@ from lpu_isa.icu import BRANCH, IcuOp
 from .distance import cycles_until_done
 from .errors import Span
 from .program import Program, Section
-from .structure import structural_mistakes
+from .proof import prove as prove_timing
 
 __all__ = ["Builder"]
 
@@ -101,14 +101,18 @@ class Builder:
         timings[address : address + len(cycles)] = cycles
         self._program.timings = timings
 
-    def build(self) -> Program:
-        """The program, labels resolved. Raises ``ValueError`` for an unknown label, a loose loop, a target outside."""
+    def build(self, prove: bool = True) -> Program:
+        """The program, labels resolved and, if asked, its timing proved (see `lpu_sw.asm.proof`).
+
+        Raises ``ValueError`` for an unknown label, and with everything that the proof found.
+        """
         for pc, name in self._targets:
             if name not in self._program.labels:
                 raise ValueError(f"bundle {pc}: label {name!r} is not defined")
             self._program.bundles[pc].operations["icu"].values["imm"] = self._program.labels[name]
-        for pc, message in structural_mistakes(self._program.bundles):
-            raise ValueError(f"bundle {pc}: {message}")
+        violations = prove_timing(self._program) if prove and self._program.bundles else []
+        if violations:
+            raise ValueError("\n".join(map(str, violations)))
         return self._program
 
     def _values(self, slot: str, values: Mapping[str, Value]) -> dict[str, int]:

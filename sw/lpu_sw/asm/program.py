@@ -6,6 +6,7 @@ import numpy as np
 
 from lpu_isa.bundle import Bundle
 from lpu_isa.config import TileConfig
+from lpu_isa.host import Window
 
 from .errors import Span
 
@@ -32,6 +33,17 @@ class Section:
     space: str
     address: int
     data: np.ndarray
+
+    @property
+    def window(self) -> Window:
+        """The host's window onto the memory."""
+        return Window[self.space.upper()]
+
+    @property
+    def words(self) -> np.ndarray:
+        """The contents as the host writes them: uint32 (words, beats)."""
+        data = np.ascontiguousarray(self.data).reshape(len(self.data), -1)
+        return data.view("<u4") if data.dtype == np.int8 else data
 
 
 @dataclass
