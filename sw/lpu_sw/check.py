@@ -106,7 +106,7 @@ def check(
     simulator = Simulator(config, program, timings, state, observer=checker.issue)
     checker.state = state
     simulator.start()
-    checker.finish(simulator.run(max_cycles), max_cycles)
+    checker.finish(simulator.run(max_cycles), simulator.pc, max_cycles)
     return checker.report
 
 
@@ -273,16 +273,8 @@ class _Checker:
         self.report.bundles += 1
         operations = self._operations[pc]
         self._check_distances(pc, now)
-        icu_op = operations["icu"]["op"] if "icu" in operations else IcuOp.NOP
-        if icu_op in ENDS_A_PHASE and self._busy_until >= now:
-            self._add(
-                Kind.RUNNING,
-                pc,
-                f"{self._at(pc)} issues {IcuOp(icu_op).name.lower()} in cycle {now}, "
-                f"{self._at(self._busy_pc)} runs until cycle {self._busy_until}",
-                self._busy_pc,
-                now,
-            )
+        if "icu" in operations and operations["icu"]["op"] in ENDS_A_PHASE:
+            self._check_quiet(pc, now)
         patterns = [self._pattern(pc, slot, values) for slot, values in operations.items() if slot != "link"]
         for pattern in patterns:
             for touches in pattern.reads:
@@ -303,6 +295,13 @@ class _Checker:
             for touches in pattern.reads:
                 if pattern.slot == "mxm" and touches.space == "acc":
                     self._note_reads(pc, touches, now)
+
+    def _check_quiet(self, pc: int, now: int) -> None:
+        """Nothing may run when a RECV or HALT issues."""
+        if self._busy_until >= now:
+            name = IcuOp(self._operations[pc]["icu"]["op"]).name.lower()
+            text = f"{self._at(pc)} issues {name} in cycle {now}, {self._at(self._busy_pc)} runs until cycle "
+            self._add(Kind.RUNNING, pc, f"{text}{self._busy_until}", self._busy_pc, now)
 
     def _check_distances(self, pc: int, now: int) -> None:
         """Distances after branches and after TIMING, at the bundle that comes after them."""
@@ -412,14 +411,16 @@ class _Checker:
             text = f"{self._at(pc)} and {self._at(holder)} both use {resource} in cycle {at} ({slot})"
             self._add(Kind.CLAIMED_TWICE, pc, text, holder, at)
 
-    def finish(self, status: Status, max_cycles: int) -> None:
-        """Take in how the run ended."""
+    def finish(self, status: Status, pc: int, max_cycles: int) -> None:
+        """Take in how the run ended; ``pc``: the bundle that would issue next."""
         state = self.state
         self.report.cycles, self.report.status = state.cycles, status
         if status is Status.FAULTED:
             text = f"{self._at(state.fault_pc)} is the last to issue before fault {state.fault.name.lower()} "
             text += f"({state.fault.text}) in cycle {state.cycles}"
             self._add(Kind.FAULT, state.fault_pc, text, cycle=state.cycles)
+        elif status is Status.WAITING:
+            self._check_quiet(pc, state.cycles)
         elif status is Status.RUNNING:
             text = f"the program still runs after {max_cycles} cycles"
             self._add(Kind.UNFINISHED, 0, text, cycle=max_cycles)

@@ -385,7 +385,8 @@ def test_a_pass_in_place_reads_before_it_writes():
 
 def test_the_trace_holds_every_operation():
     trace = []
-    halted(TILE, [bundle(7, icu={"op": IcuOp.LOOP, "imm": 2}, vxm={"count": 3}), bundle(5, mxm={"inner": 2, "outer": 2}),
+    halted(TILE, [bundle(7, icu={"op": IcuOp.LOOP, "imm": 2}, vxm={"count": 3}),
+                  bundle(5, mxm={"inner": 2, "outer": 2}),
                   icu(IcuOp.END, 4)], trace=trace)  # fmt: skip
     matmul, end = Event(0, 1, "mxm", "matmul", 4), Event(0, 2, "icu", "end", 1)
     assert trace == [
