@@ -19,6 +19,8 @@ __all__ = ["BlockRead", "Mxm", "block_layout"]
 
 _BYTE = 8
 _CODE_BITS = 8
+_LUT_RAM = {"ram_style": "distributed"}
+"""Keeps Yosys from using block RAMs, which are all needed elsewhere and would be slower without an output register."""
 _WEIGHT_DATA = WMEM_READ + 2
 _PRODUCT = _WEIGHT_DATA + 2
 """Cycle in which a product can be used: the multipliers have a register before and one behind."""
@@ -53,7 +55,7 @@ class _ActivationBuffer(wiring.Component):
         m.d.comb += is_first_part.eq(write.part == 0)
         values = []
         for part in range(config.words_per_block):
-            array = memory.Memory(shape=part_layout, depth=config.act_blocks, init=[])
+            array = memory.Memory(shape=part_layout, depth=config.act_blocks, init=[], attrs=_LUT_RAM)
             m.submodules[f"part{part}"] = array
             port, read = array.write_port(), array.read_port(domain="comb")
             is_this_part = write.part == part
@@ -64,7 +66,7 @@ class _ActivationBuffer(wiring.Component):
                 read.addr.eq(self.address),
             ]
             values.append(read.data.as_value())
-        m.submodules.codes = codes = memory.Memory(shape=_CODE_BITS, depth=config.act_blocks, init=[])
+        m.submodules.codes = codes = memory.Memory(shape=_CODE_BITS, depth=config.act_blocks, init=[], attrs=_LUT_RAM)
         port, read = codes.write_port(), codes.read_port(domain="comb")
         m.d.comb += [
             port.en.eq(write.enable & is_first_part),
@@ -155,9 +157,10 @@ class _Accumulators(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self.config
-        m.submodules.bank = bank = memory.Memory(shape=accumulator_layout(config), depth=config.accumulators, init=[])
+        layout = accumulator_layout(config)
+        m.submodules.bank = bank = memory.Memory(shape=layout, depth=config.accumulators, init=[], attrs=_LUT_RAM)
         write, old, read = bank.write_port(), bank.read_port(domain="comb"), bank.read_port(domain="comb")
-        read_q = Signal(accumulator_layout(config), reset_less=True)
+        read_q = Signal(layout, reset_less=True)
         does_not_fit = Signal(config.rows)
         for row in range(config.rows):
             addend = Signal(signed(ACCUMULATOR_BITS), name=f"addend{row}")

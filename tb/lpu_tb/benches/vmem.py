@@ -53,4 +53,6 @@ async def traffic(dut) -> None:
         dut.write__address.value = word
         dut.write__data.value = sum(value << (config.float_bits * lane) for lane, value in enumerate(values))
         old = memory.get(word, values)
-        memory[word] = [new if mask >> lane & 1 else kept for lane, (new, kept) in enumerate(zip(values, old))]
+        memory[word] = [
+            new if mask >> lane & 1 else kept for lane, (new, kept) in enumerate(zip(values, old, strict=True))
+        ]
