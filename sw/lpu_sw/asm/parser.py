@@ -19,10 +19,25 @@ from .expression import Binary, Expression, Name, Negative, Number
 from .lexer import Token
 from .syntax import SPACES
 
-__all__ = ["BundleStatement", "Data", "Definition", "Include", "Label", "OperationText", "Statement", "Tile", "parse"]
+__all__ = [
+    "DIRECTIVES",
+    "BundleStatement",
+    "Data",
+    "Definition",
+    "Include",
+    "Label",
+    "OperationText",
+    "Statement",
+    "Tile",
+    "parse",
+]
 
 _PRECEDENCE = (("<<", ">>"), ("+", "-"), ("*", "/", "%"))
+_NAMES = ("const", "register", *SPACES)
 _DATA = ("data", "words", "matrix", "timing", "inbox")
+DIRECTIVES = ("tile", "include", *_NAMES, *_DATA)
+"""Words that may follow a dot."""
+
 _TERMS = 100
 """Terms and parentheses of one expression: more would exhaust Python's stack, and no person writes them."""
 
@@ -186,14 +201,13 @@ class _Parser:
         if name == "tile":
             shape = self._expect("number", "a shape such as 8x16")
             return Tile(shape, self._named_fields())
-        if name in ("const", "register", *SPACES):
+        if name in _NAMES:
             label = self._expect("name", "the name to define")
             self._sign("=", "'='")
             return Definition(name, label, self._list())
         if name in _DATA:
             return self._data(token, name)
-        known = ", ".join(f".{word}" for word in ("tile", "include", "const", "register", *SPACES, *_DATA))
-        self._diagnostics.fail(token.span, f"one of {known}")
+        self._diagnostics.fail(token.span, f"one of {', '.join(f'.{word}' for word in DIRECTIVES)}")
 
     def _data(self, token: Token, name: str) -> Data:
         space = name
