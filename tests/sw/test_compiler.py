@@ -7,6 +7,7 @@ from lpu_isa.config import SHAPES, TileConfig
 from lpu_sw.compiler.calibrate import calibrate
 from lpu_sw.compiler.layout import DoesNotFit, Layout, largest_context
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
+from lpu_sw.frontends import load_model
 from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.reference.llama import FloatLlama
 from lpu_sw.reference.quantised import QuantisedLlama
@@ -95,9 +96,17 @@ def test_both_significands(bits, random_model):
     assert_right(model, compile_llama(model, ROOMY["4x4"].replace(significand_bits=bits), context=16), 10)
 
 
-def test_own_tokens_take_the_predicted_cycles(story_llama):
-    from lpu_sw.frontends import load_model
+def test_every_position_of_the_shipped_model(story_llama):
+    model = load_model(story_llama)
+    assert_right(model, compile_llama(model, SHAPES["8x16"]), 192)
 
+
+def test_every_position_of_stories260k(stories260k):
+    model = load_model(stories260k / "stories260K.bin")
+    assert_right(model, compile_llama(model, SHAPES["8x16"], context=128), 128)
+
+
+def test_own_tokens_take_the_predicted_cycles(story_llama):
     compiled = compile_llama(load_model(story_llama), SHAPES["8x16"])
     sim, facts = loaded(compiled), compiled.facts
     sim.state.inbox.extend(inbox_words(facts, [1, 225, 226], 20, False, -1))

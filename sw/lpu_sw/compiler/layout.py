@@ -204,8 +204,13 @@ class Layout:
 
     @property
     def kept_accumulators(self) -> int:
-        """First accumulator of those that a matmul walked over many operations keeps; below is a ring."""
+        """First accumulator of those that a matmul walked over many operations keeps."""
         return self.tile.accumulators - self.dim_words
+
+    @property
+    def attended_accumulators(self) -> int:
+        """First accumulator of two sets, in turn, for the results of the heads that share a block; below is a ring."""
+        return self.kept_accumulators - 2 * self.heads_per_block * self.head_words
 
     def check(self) -> None:
         """Raise `DoesNotFit` naming the memory that is short, what it has and what is needed."""
@@ -215,7 +220,8 @@ class Layout:
             ("scale SRAM", self.scales["end"], tile.smem_words),
             ("vector SRAM", self.vectors["end"], tile.vmem_words),
             ("activation buffer", self.blocks["ring"] + self.value_steps, tile.act_blocks),
-            ("accumulator bank", self.dim_words + max(self.key_groups, self.qkv_groups), tile.accumulators),
+            ("accumulator bank", tile.accumulators - self.attended_accumulators
+             + max(self.key_groups, self.qkv_groups), tile.accumulators),
         ):
             if need > have:
                 raise DoesNotFit(

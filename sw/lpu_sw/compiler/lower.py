@@ -105,7 +105,7 @@ class Lowering:
     # Allocation
 
     def _accumulators(self, count: int) -> int:
-        if self._ring_accumulator + count > self.layout.kept_accumulators:
+        if self._ring_accumulator + count > self.layout.attended_accumulators:
             self._ring_accumulator = 0
         start = self._ring_accumulator
         self._ring_accumulator += count
@@ -298,7 +298,9 @@ class Lowering:
         shared = model.n_heads // model.n_kv_heads
         for first in range(0, model.n_heads, layout.heads_per_block):
             heads = range(first, min(first + layout.heads_per_block, model.n_heads))
-            results = []
+            # The results of heads that share a block lie side by side, so that one pass takes them.
+            turn = first // layout.heads_per_block % 2
+            attended = layout.attended_accumulators + turn * layout.heads_per_block * layout.head_words
             for head in heads:
                 kv_head, norm = head // shared, r.HEAD + head % HEAD_REGISTERS
                 tracker = 1 + head % (TRACKERS - 1)  # tracker 0 is everybody else's
@@ -317,18 +319,14 @@ class Lowering:
                     quantise=Quantise.ACT, q=numerators, tracker=tracker,
                 )  # fmt: skip
                 yield self._icu(f"head {head} norm", IcuOp.FUNCTION, rd=norm, rs=norm, function=Function.RECIPROCAL)
-                # The results of heads that share a block lie side by side, so that one pass takes them.
-                if head == first:
-                    attended = self._accumulators(len(heads) * layout.head_words)
                 acc = attended + (head - first) * layout.head_words
-                results.append(Step(f"head {head} values", {"mxm": Operation("mxm", {
+                yield Step(f"head {head} values", {"mxm": Operation("mxm", {
                     "op": MxmOp.MATMUL, "inner": 0, "inner_reg": r.STEPS, "outer": layout.head_words,
                     "weights": layout.layer["values"] + kv_head * layout.head_words * layout.value_steps,
                     "weights_reg": r.LAYER, "weights_inner": 1, "weights_outer": layout.value_steps,
                     "act": numerators, "act_inner": 1, "acc": acc, "acc_outer": 1,
                     "clear": Clear.INNER, "base": Base.TRACKER, "tracker": tracker,
-                })}))  # fmt: skip
-                yield results[-1]
+                })})  # fmt: skip
             several = layout.head_words == 1
             block = first * layout.head_words // layout.tile.words_per_block
             count = len(heads) * layout.head_words
@@ -402,7 +400,7 @@ class Lowering:
         groups = ceil_div(self.n_valid, tile.rows)
         lanes = self.n_valid - (groups - 1) * tile.rows
         # All logits in one pass where the bank holds them; else piece by piece, and the largest from vector SRAM.
-        piece = groups if groups <= tile.accumulators else layout.kept_accumulators // 2
+        piece = groups if groups <= tile.accumulators else layout.attended_accumulators // 2
         for first in range(0, groups, piece):
             n = min(piece, groups - first)
             acc = 0 if piece == groups else self._accumulators(n)

@@ -149,6 +149,9 @@ class _Layers:
         first = next(i for i, step in enumerate(steps) if "mxm" in step.operations)
         before = {0: -dependences(variants[0][0][: first + 1])[first][0]}
         problems = [Problem(cases, before) for cases in variants]
+        # Longer walks overlap where shorter ones do not: one order has to serve them all.
+        for problem in problems:
+            problem.keep_order(problems)
         # The order is sought on three buckets; the ends stand for fewer positions than the middle.
         chosen = sorted({0, len(buckets) // 2, len(buckets) - 1})
         weights = [2.0 if 0 < b < len(buckets) - 1 else 1.0 for b in chosen]

@@ -13,6 +13,10 @@ from .reservation import ReservationTable, claims_of
 __all__ = ["Problem", "improve"]
 
 
+NO_DISTANCE = -(1 << 20)
+"""An order without a distance."""
+
+
 class Problem:
     """Operations to be placed, in the order of their meaning.
 
@@ -25,19 +29,32 @@ class Problem:
         self.fixed = dict(fixed or {})
         count = len(variants[0])
         self.distances: Distances = [{} for _ in range(count)]
-        self._users: list[list[tuple[int, int]]] = [[] for _ in range(count)]
         for uses in variants:
             for need, more in zip(self.distances, dependences(uses), strict=True):
                 for i, distance in more.items():
                     need[i] = max(distance, need.get(i, distance))
-        for j, need in enumerate(self.distances):
-            for i, distance in need.items():
-                self._users[i].append((j, distance))
+        self._users: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+        self._find_users()
         self._claims = [claims_of(*cases) for cases in zip(*variants, strict=True)]
         self._end = [
             max((int(a.cycle.max()) for use in cases for a in use.accesses if a.write), default=0)
             for cases in zip(*variants, strict=True)
         ]
+
+    def _find_users(self) -> None:
+        for users in self._users:
+            users.clear()
+        for j, need in enumerate(self.distances):
+            for i, distance in need.items():
+                self._users[i].append((j, distance))
+
+    def keep_order(self, others: Sequence["Problem"]) -> None:
+        """Let operations that depend on each other in other problems of the same program keep their order here too."""
+        for other in others:
+            for need, more in zip(self.distances, other.distances, strict=True):
+                for i in more:
+                    need.setdefault(i, NO_DISTANCE)
+        self._find_users()
 
     def urgencies(self, bias: Sequence[float] | None = None) -> list[float]:
         """Longest path from each operation's issue to the end of the piece, plus its ``bias``."""
