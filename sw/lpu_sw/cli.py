@@ -6,6 +6,7 @@ that were not the predicted ones, timing that the checker refuses) is exit statu
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lpu_sw.asm import assemble_file, disassemble
+from lpu_sw.bench import bench, figures_table
 from lpu_sw.check import check
 from lpu_sw.compiler.llama import compile_llama, facts_to_metadata, inbox_words
 from lpu_sw.docs import write_pages, write_parts
@@ -26,6 +28,7 @@ from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
+from lpu_sw.page_parts import write_part
 from lpu_sw.run import Record, find_tile, plan_run
 from lpu_sw.sim.state import TileState
 from lpu_sw.terminal import telling
@@ -34,6 +37,7 @@ __all__ = ["application", "main"]
 
 COMMAND_GROUP = "lpu.command"
 DEFAULT_MODEL = Path("models/story-llama")
+DEFAULT_BENCH = Path("sim_build/bench.json")
 
 ModelOption = Annotated[Path, typer.Option("--model", help="llama2.c .bin, .safetensors file, or Hugging Face folder.")]
 TileOption = Annotated[str, typer.Option("--tile", help="Shape of the tile: 4x4, 8x16 or 16x16.")]
@@ -196,6 +200,30 @@ def checking(
     )
     if not report.is_clean:
         raise typer.Exit(1)
+
+
+@_commands.command(name="bench")
+def benchmark(
+    models: Annotated[list[Path] | None, typer.Option("--model", help="Model; may be given several times.")] = None,
+    tiles: Annotated[list[str] | None, typer.Option("--tile", help="Tile; may be given several times.")] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Tokens of the simulator's run, 0 for none.")] = 32,
+    rtl_tokens: Annotated[int, typer.Option(min=0, help="Tokens of the RTL's run, 0 for none.")] = 2,
+    json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = DEFAULT_BENCH,
+    write: Annotated[Path | None, typer.Option(help="Page whose tables are written anew.")] = None,
+) -> None:
+    """Measure utilisation, and the speed of simulator, RTL and compiler on this machine.
+
+    LPU_MODELS names a folder in which stories260K is looked for; LLAMA2C names llama2.c's `run`, to compare with.
+    """
+    stories260k = Path(os.environ.get("LPU_MODELS", ".")) / "stories260K" / "stories260K.bin"
+    chosen = models or [DEFAULT_MODEL, *([stories260k] if stories260k.is_file() else [])]
+    _make_folder_of(json_file)
+    figures = bench(chosen, tiles or ["8x16", "16x16"], tokens, rtl_tokens, typer.echo)
+    _write_json(json_file, figures)
+    table = figures_table(figures)
+    typer.echo(table)
+    if write is not None:
+        write_part(write, "bench", table)
 
 
 @_commands.command()

@@ -45,11 +45,13 @@ class Evaluation:
     def joined(parts: Iterable[Evaluation]) -> Evaluation:
         """Stories one after another."""
         parts = list(parts)
-        columns = [
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("losses", "float_losses", "agrees")
-        ]
-        story = np.repeat(np.arange(len(parts)), [len(part.losses) for part in parts])
-        return Evaluation(*columns, story, sum(part.clamped for part in parts))
+        return Evaluation(
+            np.concatenate([part.losses for part in parts]),
+            np.concatenate([part.float_losses for part in parts]),
+            np.concatenate([part.agrees for part in parts]),
+            np.repeat(np.arange(len(parts)), [len(part.losses) for part in parts]),
+            sum(part.clamped for part in parts),
+        )
 
     def figures(self) -> dict[str, float | int]:
         """The means, with the standard errors of the paired difference: over tokens, and over whole stories."""

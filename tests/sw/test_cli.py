@@ -33,7 +33,8 @@ def lpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", ["lpu", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
-        return Result(int(stop.value.code or 0), *capsys.readouterr())
+        shown = capsys.readouterr()
+        return Result(int(stop.value.code or 0), shown.out, shown.err)
 
     return run
 

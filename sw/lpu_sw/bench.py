@@ -1,0 +1,149 @@
+"""Bench: how near a tile comes to its floor, and how fast simulator, RTL and compiler are on this machine."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from lpu_sw.engines import EngineError
+from lpu_sw.run import Plan, Record, plan_run
+
+__all__ = ["bench", "figures_table"]
+
+MEAN_POSITIONS = 128
+"""Utilisation is averaged over positions 0..127, or over the context where it is shorter."""
+SHOWN_POSITIONS = (0, 63, 127, 255)
+LLAMA2C_TOKENS = 200
+
+
+def bench(
+    models: list[Path], tiles: list[str], sim_tokens: int, rtl_tokens: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure; each entry of ``runs`` is one model on one tile.
+
+    sim_tokens, rtl_tokens : length of the runs whose speed is measured; 0 leaves them out. The first model on the first
+    tile is the one that also runs on the RTL. ``LLAMA2C`` in the environment names llama2.c's ``run``, to compare with.
+    """
+    runs = []
+    for model in models:
+        for tile in tiles:
+            say(f"{model} on {tile}")
+            plan = plan_run(model, "", 1 << 20, "sim", tile)
+            entry = _planned(plan)
+            if sim_tokens:
+                entry["sim"] = _ran(plan_run(model, "", sim_tokens, "sim", tile))
+            if rtl_tokens and not runs:
+                entry["rtl"] = _ran_on_rtl(model, tile, rtl_tokens, say)
+            runs.append(entry)
+    return {"runs": runs, "llama2c": list(_llama2c(models))}
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
+    """What is known without running: cycles, utilisation, sizes."""
+    facts = plan.job.compiled.facts
+    cycles, floor = plan.predicted_cycles, plan.floor_cycles
+    utilisation = np.array(floor) / np.array(cycles)
+    shown = [position for position in SHOWN_POSITIONS if position < facts.context]
+    with TemporaryDirectory() as folder:
+        image = Path(folder) / "image"
+        plan.job.image.save(image)
+        image_bytes = image.stat().st_size
+    return {
+        "model": plan.model_path.stem,
+        "tile": plan.tile.name,
+        "context": facts.context,
+        "mean_positions": min(MEAN_POSITIONS, facts.context),
+        "mean_utilisation": float(utilisation[:MEAN_POSITIONS].mean()),
+        "mean_cycles": float(np.mean(cycles[:MEAN_POSITIONS])),
+        "positions": {
+            str(position): {
+                "cycles": cycles[position],
+                "floor_cycles": floor[position],
+                "utilisation": float(utilisation[position]),
+            }
+            for position in shown
+        },
+        "bundles": len(plan.job.compiled.program.bundles),
+        "image_bytes": image_bytes,
+        "compile_seconds": plan.compile_seconds,
+    }
+
+
+def _ran(plan: Plan) -> dict[str, Any]:
+    record = Record(plan)
+    for _ in record.run():
+        pass
+    return {
+        "positions": len(record.posts),
+        "cycles": sum(record.cycles),
+        "is_as_predicted": record.first_difference() is None,
+        "tokens_per_second": len(record.posts) / record.wall_seconds,
+        "cycles_per_second": record.cycles_per_second,
+    }
+
+
+def _ran_on_rtl(model: Path, tile: str, tokens: int, say: Callable[[str], None]) -> dict[str, Any]:
+    try:
+        plan = plan_run(model, "", tokens, "rtl", tile)
+        plan.engine.prepare(plan.job, say)
+        return _ran(plan)
+    except EngineError as error:
+        return {"unavailable": str(error)}
+
+
+def _llama2c(models: list[Path]) -> Iterator[dict[str, Any]]:
+    """Tokens a second of llama2.c on the models that it can read. Raises `EngineError` when it prints no speed."""
+    program = os.environ.get("LLAMA2C")
+    for model in [model for model in models if program and model.suffix == ".bin"]:
+        tokenizers = sorted(model.parent.glob("tok*.bin"))
+        command = [program, str(model), "-t", "0", "-n", str(LLAMA2C_TOKENS)]
+        command += ["-z", str(tokenizers[0])] if tokenizers else []
+        shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        speed = re.search(r"achieved tok/s: ([\d.]+)", shown.stderr + shown.stdout)
+        if speed is None:
+            raise EngineError(f"{program} printed no speed for {model}, expected 'achieved tok/s'")
+        yield {"model": model.stem, "tokens_per_second": float(speed[1])}
+
+
+def figures_table(figures: dict[str, Any]) -> str:
+    """The Markdown tables of ``docs/performance.md``."""
+    lines = [
+        "| model | tile | context | "
+        + " | ".join(f"position {position}" for position in SHOWN_POSITIONS)
+        + " | mean |",
+        "| --- " * (len(SHOWN_POSITIONS) + 4) + "|",
+    ]
+    for run in figures["runs"]:
+        cells = []
+        for position in map(str, SHOWN_POSITIONS):
+            at = run["positions"].get(position)
+            cells.append(f"{at['utilisation']:.2f} ({at['cycles']:,})" if at else "-")
+        mean = f"{run['mean_utilisation']:.3f} ({run['mean_cycles']:,.0f})"
+        lines.append(f"| {run['model']} | {run['tile']} | {run['context']} | {' | '.join(cells)} | {mean} |")
+    lines += [
+        "",
+        "| model | tile | bundles | image, bytes | compiled in | simulator | as predicted | RTL |",
+        "| --- " * 8 + "|",
+    ]
+    for run in figures["runs"]:
+        sim, rtl = run.get("sim"), run.get("rtl")
+        equal = [side["is_as_predicted"] for side in (sim, rtl) if side and "is_as_predicted" in side]
+        lines.append(
+            f"| {run['model']} | {run['tile']} | {run['bundles']} | {run['image_bytes']:,} "
+            f"| {run['compile_seconds']:.1f} s | {_speed(sim)} | {'yes' if equal and all(equal) else 'no'} "
+            f"| {_speed(rtl)} |"
+        )
+    for run in figures["llama2c"]:
+        lines += ["", f"llama2.c on {run['model']}: {run['tokens_per_second']:,.0f} tokens/s."]
+    return "\n".join(lines)
+
+
+def _speed(run: dict[str, Any] | None) -> str:
+    if run is None or "unavailable" in run:
+        return "-"
+    return f"{run['tokens_per_second']:,.1f} tokens/s, {run['cycles_per_second']:,.0f} cycles/s"
