@@ -27,7 +27,7 @@ class Layout:
     """Memory map for a model with a cache of ``context`` tokens.
 
     Heads are padded to ``head_words`` whole vectors: one where a head fits a vector, else whole activation blocks.
-    Weight matrices lie block of inputs by block of inputs (see `quantise.weight_words`); a layer's weights and its
+    Weight matrices lie block of inputs by block of inputs (see `asm.matrix.weight_words`); a layer's weights and its
     caches follow one another, layers have one stride.
     """
 

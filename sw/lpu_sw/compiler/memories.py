@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from lpu_isa.formats import QUANTISED_MAX, FloatFormat
 
+from lpu_sw.asm.matrix import weight_words
 from lpu_sw.model import LlamaModel
 
 from .calibrate import Ranges
 from .layout import ROTARY_RADIX, Layout
-from .quantise import pad, quantise_rows, scale_words, weight_words
+from .quantise import pad, quantise_rows, scale_words
 
 __all__ = ["Memories", "block_magnitudes", "build_memories"]
 

@@ -1,10 +1,10 @@
-"""Int8 weights: norms folded in, rows rounded with one scale each, laid out in words of the weight SRAM."""
+"""Int8 weights: norms folded in, rows rounded with one scale each."""
 
 import numpy as np
 from lpu_isa.config import TileConfig
 from lpu_isa.formats import QUANTISED_MAX, FloatFormat
 
-__all__ = ["pad", "quantise_rows", "scale_words", "weight_words"]
+__all__ = ["pad", "quantise_rows", "scale_words"]
 
 
 def quantise_rows(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -28,19 +28,6 @@ def pad(values: np.ndarray, places: np.ndarray, size: int, axis: int = 0) -> np.
     spread = np.zeros(shape, values.dtype)
     spread[(slice(None),) * axis + (places,)] = values
     return spread
-
-
-def weight_words(config: TileConfig, weights: np.ndarray) -> np.ndarray:
-    """Weight SRAM words of an int8 matrix (out, in): (in blocks * out groups, rows, cols), block by block.
-
-    Word ``block * groups + group`` holds rows ``group * rows ..`` and columns ``block * cols ..``, zero padded.
-    """
-    groups = -(-weights.shape[0] // config.rows)
-    blocks = -(-weights.shape[1] // config.cols)
-    padded = np.zeros((groups * config.rows, blocks * config.cols), np.int8)
-    padded[: weights.shape[0], : weights.shape[1]] = weights
-    words = padded.reshape(groups, config.rows, blocks, config.cols).transpose(2, 0, 1, 3)
-    return words.reshape(-1, config.rows, config.cols)
 
 
 def scale_words(config: TileConfig, scales: np.ndarray) -> np.ndarray:
