@@ -2,12 +2,11 @@
 
 from collections.abc import Collection
 
+from amaranth import Module, Mux, Signal
 from amaranth.hdl import ShapeLike
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
-
-from amaranth import Cat, Module, Mux, Signal
 
 __all__ = ["Agenda"]
 

@@ -1,15 +1,15 @@
 """Functions of scalars for the sequencer: one lane of the vector unit's function unit."""
 
+from amaranth import Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS
 from lpu_isa.icu import SCALAR_FUNCTION
 from lpu_isa.tables import Function
 from lpu_isa.vxm import FUNCTION
-
-from amaranth import Module, Mux, Value
 
 from .float.encoding import delayed
 from .float.lookup import Lookup

@@ -1,11 +1,11 @@
 """Switch unit: moves the lanes of vectors on their way from vector SRAM to the vector unit."""
 
+from amaranth import Array, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.sxm import SxmOp
-
-from amaranth import Array, Module, Signal
 
 from .interfaces import vector_layout
 

@@ -9,16 +9,15 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, Signature, connect, flipped
+
 from lpu_isa import sxm, vxm
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
 from lpu_isa.formats import ACCUMULATOR_BITS, ACCUMULATOR_FRACTION_BITS, INTEGER_BASE
-from lpu_isa.tables import Function
 from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
-
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 
 from . import interfaces
 from .agenda import Agenda
@@ -33,7 +32,7 @@ from .float.tree import balanced
 from .interfaces import FAULT_BITS
 from .primitives import Technology
 from .sxm import Switch
-from .vxm_operand import TAPS, Kind, Operand, operand_layout
+from .vxm_operand import TAPS, Kind, Operand
 from .vxm_steps import PassSteps, is_outside, stage_cycles
 
 __all__ = ["Vxm"]

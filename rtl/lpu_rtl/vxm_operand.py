@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from enum import IntEnum
 
+from amaranth import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.fields import REGISTERS
 from lpu_isa.vxm import OPERAND_READ, SCALAR_READ
-
-from amaranth import Cat, Module, Signal
 
 from .agenda import Agenda
 from .float.encoding import delayed, float_layout
@@ -60,7 +60,7 @@ class Operand(wiring.Component):
     scalar : Out(RegisterRead)              `SCALAR_READ` cycles before the unit's start.
     tap : Out(len(TAPS))                    In the cycle of the start: where the first operand is, one-hot.
     kind : Out(len(Kind))                   In that cycle: what the second operand is, one-hot.
-    is_negated : Out(1)                     In that cycle.
+    is_negated : Out(1)                     In that cycle, and only if the unit starts.
     scalar_value : Out(float_layout)        In that cycle.
     """
 
@@ -102,6 +102,8 @@ class Operand(wiring.Component):
             self.scalar_value.eq(delayed(m, self.scalar.data, SCALAR_READ, name="scalar")),
             self.tap.eq(delayed(m, taps, OPERAND_READ, name="tap", reset_less=False)),
             self.kind.eq(delayed(m, kinds, OPERAND_READ, name="kind", reset_less=False)),
-            self.is_negated.eq(delayed(m, event.is_negated, OPERAND_READ, name="is_negated")),
+            self.is_negated.eq(
+                delayed(m, agenda.due & event.is_negated, OPERAND_READ, name="is_negated", reset_less=False)
+            ),
         ]
         return m

@@ -2,16 +2,16 @@
 
 from itertools import product
 
+from amaranth import Array, Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from lpu_isa import sxm, vxm
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS
 from lpu_isa.mxm import COUNT_BITS
 from lpu_isa.vxm import Quantise, Reduce, Source, Stages
-
-from amaranth import Array, Cat, Const, Module, Mux, Shape, Signal, signed
 
 from .interfaces import FAULT_BITS, Issue, slot_layout
 from .sxm import switch_layout
@@ -86,7 +86,7 @@ def step_layout(config: TileConfig) -> data.StructLayout:
     cycle = range(max(stage_cycles("result")) + 1)
     return data.StructLayout({
         "op": slot_layout(vxm.slot(config)),
-        "cycles": data.StructLayout({name: cycle for name in (*_UNITS, "result")}),  # of the first vector, from issue
+        "cycles": data.StructLayout(dict.fromkeys((*_UNITS, "result"), cycle)),  # of the first vector, from issue
         "is_first": 1,
         "is_last": 1,
         "mask": config.rows,  # valid lanes
@@ -157,7 +157,8 @@ class PassSteps(wiring.Component):
             | (issued.block > config.words_per_block) | (issued.block == 0)
             | (issued.interval == 0) | ((issued.quantise != Quantise.NONE) & (issued.interval != 1))
         )  # fmt: skip
-        is_conflict = (start & (issued.source == Source.SXM)) != self.switch.start
+        needs_gain_twice = issued.gain.any() & (issued.reduce == Reduce.SUM_SQUARES)
+        is_conflict = ((start & (issued.source == Source.SXM)) != self.switch.start) | (start & needs_gain_twice)
         fault = Signal(FAULT_BITS)
         m.d.comb += self.fault.eq(fault)
         m.d.sync += fault.eq(Fault.NONE)

@@ -2,12 +2,12 @@
 
 import math
 
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from lpu_isa.formats import EXPONENT_BIAS, SMALLEST_ARGUMENT
 from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, knots, rom
-
-from amaranth import Cat, Const, Module, Mux, Signal
 
 from ..primitives import Multiplier18, TableRom, Technology
 from .encoding import EXPONENT, ZERO_EXPONENT, delayed, float_layout

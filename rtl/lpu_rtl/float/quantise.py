@@ -2,14 +2,14 @@
 
 import operator
 
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.formats import BLOCK_EXPONENT_OFFSET, EXPONENT_BIAS, QUANTISED_MAX
 from lpu_isa.mxm import TRACKERS
 from lpu_isa.vxm import Quantise
-
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 
 from ..interfaces import BlockWrite, WeightWrite, vector_layout
 from .encoding import delayed, float_layout

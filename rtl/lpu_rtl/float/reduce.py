@@ -2,15 +2,15 @@
 
 import operator
 
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.fields import REGISTERS
 from lpu_isa.formats import REDUCE_FRACTION_BITS, REDUCE_GROWTH_BITS
 from lpu_isa.mxm import COUNT_BITS
 from lpu_isa.vxm import CONVERT, REDUCE, Reduce
-
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 
 from ..interfaces import RegisterWrite, vector_layout
 from .convert import Convert
@@ -141,7 +141,7 @@ class Reducer(wiring.Component):
         start = layout(event.start)
         start_significand = Mux(start.exponent == 0, 0, Cat(start.fraction, 1))
         sign = start.sign.replicate(width)
-        start_value = ((Cat(Const(0, REDUCE_FRACTION_BITS), start_significand) ^ sign) + start.sign)[:width]
+        start_value = ((Cat(Const(0, REDUCE_FRACTION_BITS), start_significand) ^ sign) + start.sign)[:width].as_signed()
         old = Mux(event.is_first, start_value, running)
         rise = delayed(m, rise, 1, name="rise_accumulated")
         with m.If(event.kind != Reduce.NONE):

@@ -1,0 +1,199 @@
+"""The vector unit between memories that are modelled here."""
+
+from collections import Counter, deque
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from lpu_isa import sxm, vxm
+from lpu_isa.config import TileConfig
+from lpu_isa.fields import REGISTERS, Slot
+from lpu_isa.mxm import TRACKERS
+from lpu_rtl.interfaces import issue_operands
+from lpu_sw.sim.state import TileState
+
+from ..runner import parameters
+from .vxm_passes import Access, Issued, PassSequence, observable_accesses
+
+_ACCUMULATOR_BITS = 44
+
+
+def _pack(values, bits: int) -> int:
+    mask = (1 << bits) - 1
+    return sum((int(value) & mask) << (bits * i) for i, value in enumerate(values))
+
+
+def _unpack(word: int, bits: int, n: int) -> list[int]:
+    return [(word >> (bits * i)) & ((1 << bits) - 1) for i in range(n)]
+
+
+def _int8(values: list[int]) -> list[int]:
+    return [value - 256 if value > 127 else value for value in values]
+
+
+class _Surroundings:
+    """Memories and registers around the vector unit, and the record of what it does to them."""
+
+    def __init__(self, dut, config: TileConfig, state: TileState, words: dict[str, np.ndarray]) -> None:
+        self.dut = dut
+        self.config = config
+        self.vmem = [row.tolist() for row in words["vmem"]]
+        self.smem = [row.tolist() for row in words["smem"]]
+        self.wmem = state.wmem.astype(np.int64).copy()
+        self.act = state.act.astype(np.int64).copy()
+        self.act_codes = state.act_codes.copy()
+        self.acc = [(row.tolist(), base) for row, base in zip(state.acc.astype(np.int64), state.acc_bases.tolist(), strict=True)]
+        self.registers = [value & 0xFFFF_FFFF for value in state.registers]
+        self.trackers = [0] * TRACKERS
+        self.register_writes: dict[int, int] = {}
+        self.clamped = 0
+        self.accesses: Counter[Access] = Counter()
+        self.faults: list[tuple[int, int]] = []
+        self.busy: set[int] = set()
+        self._data: deque[dict[str, int]] = deque([{}, {}], maxlen=2)
+        self._acc_data = 0
+
+    def drive(self) -> None:
+        """After the clock edge: what was addressed one or two cycles ago."""
+        for name, word in self._data.popleft().items():
+            getattr(self.dut, f"{name}__data").value = word
+        self.dut.acc__data.value = self._acc_data
+
+    def observe(self, cycle: int) -> None:
+        """Within the cycle: reads of the state as it is, then writes."""
+        dut, config = self.dut, self.config
+        data: dict[str, int] = {}
+        for name, space, memory in (("vmem_a", "vmem", self.vmem), ("vmem_b", "vmem", self.vmem), ("smem_c", "smem", self.smem)):
+            if self._is_on(name):
+                address = self._note(name, space, cycle, is_write=False)
+                data[name] = _pack(memory[address], config.float_bits)
+        if self._is_on("weights"):
+            data["weights"] = _pack(self.wmem[self._note("weights", "wmem", cycle, is_write=False)].ravel(), 8)
+        self._data.append(data)
+        sums, base = self.acc[int(dut.acc__address.value)]
+        self._acc_data = _pack(sums, _ACCUMULATOR_BITS) | base << (_ACCUMULATOR_BITS * config.rows)
+        for name in ("multiply", "add", "gain"):
+            index = int(getattr(dut, f"scalars__{name}__index").value)
+            getattr(dut, f"scalars__{name}__data").value = self.registers[index]
+        self._take_writes(cycle)
+        if (fault := int(dut.fault.value)) != 0:
+            self.faults.append((cycle, fault))
+        if dut.busy.value:
+            self.busy.add(cycle)
+
+    def _is_on(self, name: str) -> bool:
+        return int(getattr(self.dut, f"{name}__enable").value) != 0
+
+    def _note(self, name: str, space: str, cycle: int, *, is_write: bool, field: str = "address") -> int:
+        index = int(getattr(self.dut, f"{name}__{field}").value)
+        self.accesses[Access(space, index, cycle, is_write)] += 1
+        return index
+
+    def _take_writes(self, cycle: int) -> None:
+        dut, config = self.dut, self.config
+        rows = config.rows
+        for space, memory in (("vmem", self.vmem), ("smem", self.smem)):
+            name = f"{space}_write"
+            if self._is_on(name):
+                assert int(getattr(dut, f"{name}__enable").value) == (1 << rows) - 1
+                data = int(getattr(dut, f"{name}__data").value)
+                memory[self._note(name, space, cycle, is_write=True)] = _unpack(data, config.float_bits, rows)
+        if self._is_on("block_write"):
+            block = self._note("block_write", "act", cycle, is_write=True, field="block")
+            part = int(dut.block_write__part.value)
+            if part == 0:
+                self.act[block] = 0
+                self.act_codes[block] = int(dut.block_write__code.value)
+            values = _unpack(int(dut.block_write__data.value), 8, rows)
+            self.act[block, part * rows :][:rows] = _int8(values)
+            code, tracker = int(dut.block_write__code.value), int(dut.block_write__tracker.value)
+            self.trackers[tracker] = code if dut.block_write__first.value else max(code, self.trackers[tracker])
+        if self._is_on("weight_write"):
+            word = self._note("weight_write", "wmem", cycle, is_write=True)
+            values = _int8(_unpack(int(dut.weight_write__data.value), 8, rows))
+            if dut.weight_write__by_column.value:
+                self.wmem[word, :, int(dut.weight_write__column.value)] = values
+            else:
+                row, columns = int(dut.weight_write__row.value), int(dut.weight_write__columns.value)
+                for column in range(config.cols):
+                    if columns >> column & 1:
+                        self.wmem[word, row, column] = values[column % rows]
+        self.clamped += int(dut.clamped.value)
+        if self._is_on("register_write"):
+            index = self._note("register_write", "register", cycle, is_write=True, field="index")
+            self.register_writes[cycle] = value = int(dut.register_write__data.value)
+            if index:
+                self.registers[index] = value
+
+
+def _issue(port: str, dut, slot: Slot, op: dict[str, int] | None, registers: list[int]) -> None:
+    """Put an operation on an issue port, or none."""
+    getattr(dut, f"{port}__start").value = int(op is not None)
+    if op is not None:
+        getattr(dut, f"{port}__op").value = slot.encode(op)
+        operands = [registers[op[name]] for name in issue_operands(slot)]
+        getattr(dut, f"{port}__operands").value = _pack(operands, 32)
+
+
+async def _run(dut, around: _Surroundings, passes: list[Issued], n_cycles: int) -> None:
+    """Reset, then cycle 0 and those that follow."""
+    slots = {"issue": vxm.slot(around.config), "switch": sxm.slot(around.config)}
+    starts = {issued.cycle: issued for issued in passes}
+    dut.rst.value = 1
+    for port, slot in slots.items():
+        _issue(port, dut, slot, None, around.registers)
+    await RisingEdge(dut.clk)
+    await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    for cycle in range(n_cycles):
+        issued = starts.get(cycle)
+        _issue("issue", dut, slots["issue"], issued and issued.op, around.registers)
+        _issue("switch", dut, slots["switch"], issued and issued.switch, around.registers)
+        around.drive()
+        await FallingEdge(dut.clk)
+        around.observe(cycle)
+        await RisingEdge(dut.clk)
+
+
+def _equal(what: str, found: Any, wanted: Any) -> None:
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    where = np.argwhere(found != wanted)
+    assert not len(where), f"{what}{where[0].tolist()}: {found[tuple(where[0])]}, not {wanted[tuple(where[0])]}"
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def passes_do_what_the_simulator_does(dut) -> None:
+    """Overlapping passes: all memories at the end, and each access in its cycle."""
+    config = TileConfig(**parameters()["config"])
+    sequence = PassSequence(config, parameters()["seed"], parameters()["n_passes"])
+    around = _Surroundings(dut, config, sequence.initial, sequence.words)
+    Clock(dut.clk, 10, unit="ns").start()
+    await _run(dut, around, sequence.passes, sequence.end + 10)
+
+    assert not around.faults
+    wanted: Counter[Access] = Counter()
+    for issued in sequence.passes:
+        wanted += observable_accesses(issued)
+    # A pass that reads one word through both ports in one cycle reads it twice.
+    missing, extra = wanted - around.accesses, around.accesses - wanted
+    assert not missing and not extra, f"missing {sorted(missing)[:3]}, extra {sorted(extra)[:3]}"
+    for issued in sequence.passes:
+        cycles = [access.cycle for access in issued.use.accesses if access.space == "register" and access.write]
+        found = [around.register_writes[issued.cycle + cycle] for cycle in np.ravel(cycles).tolist()]
+        assert all(reg == 0 or a == b for reg, a, b in zip([1, 1], found, issued.reduced)), (issued, found)
+    final, floats = sequence.final, sequence.final.float_format
+    _equal("register", around.registers[:REGISTERS], [value & 0xFFFF_FFFF for value in final.registers])
+    _equal("vmem", floats.encode(floats.decode(around.vmem)), floats.encode(final.vmem))
+    _equal("smem", floats.encode(floats.decode(around.smem)), floats.encode(final.smem))
+    _equal("wmem", around.wmem, final.wmem)
+    _equal("act", around.act, final.act)
+    _equal("act code", around.act_codes, final.act_codes)
+    _equal("tracker", around.trackers, final.trackers)
+    assert around.clamped == final.clamped
+    for issued in sequence.passes:
+        last = max(int(access.cycle.max()) for access in issued.use.accesses if access.write or access.space != "register")
+        assert around.busy.issuperset(range(issued.cycle + 1, issued.cycle + last + 1))
+    assert max(around.busy) <= sequence.end

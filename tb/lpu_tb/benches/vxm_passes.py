@@ -1,0 +1,246 @@
+"""Random legal sequences of vector passes, and what they do: the simulator's state, and every access cycle by cycle."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from lpu_isa import sxm, vxm
+from lpu_isa.config import TileConfig
+from lpu_isa.fields import REGISTERS, Slot, Use
+from lpu_isa.formats import EXPONENT_BIAS
+from lpu_isa.host import Window
+from lpu_isa.sxm import SxmOp
+from lpu_isa.tables import Function
+from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, VxmOp, Write
+from lpu_sw.schedule.dependences import dependences
+from lpu_sw.schedule.reservation import ReservationTable, claims_of
+from lpu_sw.sim.arithmetic import Arithmetic
+from lpu_sw.sim.state import TileState, Trap
+from lpu_sw.sim.sxm import Switch
+from lpu_sw.sim.vxm import Pass
+
+__all__ = ["Access", "Issued", "PassSequence", "observable_accesses", "random_pass", "random_state"]
+
+INTEGER_REGISTERS = range(1, 8)
+"""Registers that hold small integers, for addresses and counts."""
+FLOAT_REGISTERS = range(8, 24)
+"""Registers that hold floats."""
+RESULT_REGISTERS = range(24, REGISTERS)
+"""Registers that reductions write."""
+
+
+class Access(NamedTuple):
+    """A word that is read or written in a cycle, as it is seen on the ports."""
+
+    space: str
+    index: int
+    cycle: int
+    is_write: bool
+
+
+@dataclass
+class Issued:
+    """A pass, the switch operation of its bundle if any, its cycle of issue, and what it wrote to scalar registers."""
+
+    op: dict[str, int]
+    switch: dict[str, int] | None
+    cycle: int = 0
+    use: Use = field(default_factory=lambda: Use((), ()))
+    reduced: list[int] = field(default_factory=list)
+
+
+def random_floats(rng: np.random.Generator, config: TileConfig, shape, spread: int = 12) -> np.ndarray:
+    """Encoded floats of moderate size, among them zeros of both signs and zeros with a fraction; uint32."""
+    p = config.significand_bits
+    exponent = EXPONENT_BIAS + rng.integers(-spread, spread // 2, shape)
+    exponent = np.where(rng.random(shape) < 0.06, 0, exponent)
+    words = rng.integers(0, 2, shape) << (p + 7) | exponent << (p - 1) | rng.integers(0, 1 << (p - 1), shape)
+    return words.astype(np.uint32)
+
+
+def random_state(rng: np.random.Generator, config: TileConfig) -> tuple[TileState, dict[str, np.ndarray]]:
+    """A state whose numbers seldom fault, and the encoded words of vector and scale SRAM as they were loaded."""
+    state = TileState(config)
+    words = {
+        "vmem": random_floats(rng, config, (config.vmem_words, config.rows)),
+        "smem": random_floats(rng, config, (config.smem_words, config.rows)),
+    }
+    state.load(Window.VMEM, words["vmem"])
+    state.load(Window.SMEM, words["smem"])
+    state.wmem[:] = rng.integers(-128, 128, state.wmem.shape)
+    state.acc[:] = rng.integers(-(1 << 43), 1 << 43, state.acc.shape) >> rng.integers(0, 44, state.acc.shape)
+    state.acc_bases[:] = EXPONENT_BIAS - rng.integers(0, 16, state.acc_bases.shape)
+    for register in INTEGER_REGISTERS:
+        state.registers[register] = int(rng.integers(-2, 5))
+    for register in FLOAT_REGISTERS:
+        state.registers[register] = int(random_floats(rng, config, ()))
+    return state, words
+
+
+def _defaults(slot: Slot) -> dict[str, int]:
+    return {f.name: f.default for f in slot.fields}
+
+
+def _lengths(config: TileConfig) -> list[int]:
+    """Numbers of values at which vectors and blocks are just full, just not, and just begun."""
+    rows, cols = config.rows, config.cols
+    return [1, rows - 1, rows, rows + 1, cols, cols + 1, 3 * cols - 1]
+
+
+def random_pass(rng: np.random.Generator, config: TileConfig, registers: Sequence[int]) -> Issued:
+    """A pass whose addresses are in range, whatever it computes."""
+    op = _defaults(vxm.slot(config))
+
+    def pick(choices) -> int:
+        return int(rng.choice([int(choice) for choice in choices]))
+
+    length = pick(_lengths(config)) if rng.random() < 0.7 else int(rng.integers(1, 6 * config.rows))
+    count = -(-length // config.rows)
+    lanes = length - (count - 1) * config.rows
+    op.update(
+        op=VxmOp.PASS,
+        count_reg=pick([0, *INTEGER_REGISTERS]),
+        lanes_reg=pick([0, *INTEGER_REGISTERS]),
+        interval=1 if rng.random() < 0.6 else int(rng.integers(2, 16)),
+        source=pick(Source),
+        row_reg=pick(range(REGISTERS)),
+        multiply=pick(Multiply),
+        add=pick(Add),
+        function=pick(Function) if rng.random() < 0.5 else Function.NONE,
+        gain=pick(Gain),
+        gain_step=pick([0, 1]),
+        relu=pick([0, 1]),
+        reduce=pick(Reduce) if rng.random() < 0.5 else Reduce.NONE,
+        reduce_reg=pick(RESULT_REGISTERS),
+        start_reg=pick([0, *FLOAT_REGISTERS]),
+        write=pick(Write),
+        quantise=pick(Quantise) if rng.random() < 0.6 else Quantise.NONE,
+        block=int(rng.integers(1, config.words_per_block + 1)),
+        index_reg=pick(range(REGISTERS)),
+        tracker=int(rng.integers(4)),
+    )
+    for name in ("multiply", "add", "gain"):
+        op[f"{name}_reg"] = pick(FLOAT_REGISTERS)
+    if op["quantise"] != Quantise.NONE:
+        op["interval"] = 1
+    if op["reduce"] == Reduce.SUM_SQUARES:  # both need the second multiplier
+        op["gain"] = Gain.NONE
+    op["count"] = count - registers[op["count_reg"]]
+    op["lanes"] = lanes - registers[op["lanes_reg"]]
+    if op["count"] < 0:
+        op.update(count=count, count_reg=0)
+    if not 0 <= op["lanes"] <= config.rows:
+        op.update(lanes=lanes, lanes_reg=0)
+
+    depths = {
+        "x": {Source.ACC: config.accumulators, Source.WMEM: config.wmem_words}.get(op["source"], config.vmem_words),
+        "b": config.vmem_words,
+        "c": config.smem_words,
+        "d": config.smem_words if op["write"] == Write.SMEM else config.vmem_words,
+        "q": config.act_blocks if op["quantise"] == Quantise.ACT else config.wmem_words,
+    }
+    for name, depth in depths.items():
+        step = int(rng.integers(-2, 3)) if rng.random() < 0.8 else int(rng.integers(-9, 10))
+        reach = step * (count - 1)
+        if abs(reach) >= depth:
+            step = reach = 0
+        first = int(rng.integers(max(0, -reach), depth - max(0, reach)))
+        register = pick([0, *INTEGER_REGISTERS])
+        if not 0 <= first - registers[register] < depth:
+            register = 0
+        op.update({name: first - registers[register], f"{name}_reg": register, f"{name}_step": step})
+
+    switch = None
+    if op["source"] == Source.SXM:
+        switch = _defaults(sxm.slot(config))
+        switch.update(
+            op=pick([o for o in SxmOp if o is not SxmOp.NOP]),
+            amount=int(rng.integers(config.rows)),
+            amount_reg=pick([0, *INTEGER_REGISTERS]),
+        )
+    return Issued(op, switch)
+
+
+def _is_consistent(use: Use) -> bool:
+    """Whether the pass uses no port twice in a cycle, and reads every word before it writes it."""
+    claimed = Counter((claim.resource, cycle) for claim in use.claims for cycle in claim.cycle.tolist())
+    if claimed and max(claimed.values()) > 1:
+        return False
+    written: dict[tuple[str, int], int] = {}
+    for access in use.accesses:
+        if access.write:
+            for index, cycle in zip(access.index.tolist(), access.cycle.tolist(), strict=True):
+                written[access.space, index] = min(cycle, written.get((access.space, index), cycle))
+    return all(
+        cycle < written.get((access.space, index), cycle + 1)
+        for access in use.accesses
+        if not access.write
+        for index, cycle in zip(access.index.tolist(), access.cycle.tolist(), strict=True)
+    )
+
+
+def observable_accesses(issued: Issued) -> Counter[Access]:
+    """The accesses of a pass that a port shows with an enable."""
+    seen: Counter[Access] = Counter()
+    for access in issued.use.accesses:
+        if access.space in ("vmem", "smem", "wmem", "act") or (access.space == "register" and access.write):
+            for index, cycle in zip(access.index.tolist(), access.cycle.tolist(), strict=True):
+                seen[Access(access.space, index, issued.cycle + cycle, access.write)] += 1
+    return seen
+
+
+class PassSequence:
+    """``n_passes`` random passes, each issued as soon as it may be, or some cycles later.
+
+    Attributes
+    ----------
+    words : encoded floats of vector and scale SRAM at the start
+    initial, final : the simulator's state before and after
+    passes : with their cycles of issue, in order
+    end : cycle of the last access
+    """
+
+    def __init__(self, config: TileConfig, seed: int, n_passes: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.initial, self.words = random_state(np.random.default_rng(seed), config)
+        self.final, _ = random_state(np.random.default_rng(seed), config)
+        arithmetic = Arithmetic(self.final.float_format)
+        table = ReservationTable()
+        self.passes: list[Issued] = []
+        self.end = 0
+        while len(self.passes) < n_passes:
+            issued = random_pass(rng, config, self.final.registers)
+            issued.use = vxm.use(config, issued.op, self.final.registers)
+            if issued.switch is not None:
+                switched = sxm.use(config, issued.switch, self.final.registers)
+                issued.use = Use(issued.use.accesses + switched.accesses, issued.use.claims)
+            if not _is_consistent(issued.use):
+                continue
+            switch = None if issued.switch is None else Switch(self.final, issued.switch)
+            operation = Pass(self.final, arithmetic, issued.op, switch)
+            try:
+                operation.compute()
+            except Trap:
+                continue
+            operation.commit()
+            registers = [access.index for access in issued.use.accesses if access.space == "register" and access.write]
+            issued.reduced = [self.final.registers[register] & 0xFFFF_FFFF for register in np.ravel(registers).tolist()]
+            self._place(issued, table, int(rng.integers(0, 30)) if rng.random() < 0.2 else 0)
+
+    def _place(self, issued: Issued, table: ReservationTable, extra: int) -> None:
+        earlier = self.passes[-64:]
+        distances = dependences([*(other.use for other in earlier), issued.use])[-1]
+        cycle = earlier[-1].cycle + 1 if earlier else 1
+        for other, distance in distances.items():
+            cycle = max(cycle, earlier[other].cycle + distance)
+        cycle += extra
+        claims = claims_of(issued.use)
+        while not table.is_free(claims, cycle):
+            cycle += 1
+        table.take(claims, cycle)
+        issued.cycle = cycle
+        self.passes.append(issued)
+        self.end = max([self.end, *(cycle + int(access.cycle.max()) for access in issued.use.accesses)])
