@@ -1,5 +1,7 @@
 """Text -> bits -> text -> bits is the identity, for every field of every operation."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,11 @@ again:
 .inbox 7
 """
     assert disassemble(assemble(text, prove=False)).replace("L1", "again") == text
+
+
+def test_labels_of_any_text_become_names():
+    program = assemble("jump 1 @4\n jump 2 @4\n jump 3 @4\n jump 4 @4\n halt", SHAPES["4x4"], prove=False)
+    program.labels = {"the end": 4, "r7": 2, "2nd": 3, "L1": 0}
+    text = disassemble(program)
+    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == ["L1", "L1_", "r7_", "_2nd", "the_end"]
+    assert words(assemble(text, prove=False)) == words(program)

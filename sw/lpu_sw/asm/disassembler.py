@@ -1,6 +1,7 @@
 """A program to text that assembles to the same bits."""
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 
@@ -8,12 +9,12 @@ import numpy as np
 
 from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.config import SHAPES, TileConfig
-from lpu_isa.fields import Field, Operation
+from lpu_isa.fields import REGISTERS, Field, Operation
 from lpu_isa.formats import FloatFormat
 from lpu_isa.icu import BRANCHES, IcuOp
 
 from .program import Program, Section
-from .syntax import FORMS, SEQUENCER, TIMED, register_twin
+from .syntax import FORMS, SEQUENCER, TIMED, register_twin, shape_constants
 
 __all__ = ["disassemble", "format_bundle"]
 
@@ -24,7 +25,8 @@ _TIMINGS_A_LINE = 16
 def disassemble(program: Program, data: bool = True) -> str:
     """The text of a program; ``data``: with the start contents of the memories, timing memory and the inbox.
 
-    Names of labels are kept where the program has them; a branch target without one is called ``L`` and its number.
+    The program's labels are kept, with ``_`` for what no name can hold; other branch targets are called ``L`` and their
+    number.
     """
     layout = BundleFormat(program.config)
     labels = _labels(program)
@@ -64,17 +66,22 @@ def _tile(config: TileConfig) -> str:
 
 def _labels(program: Program) -> dict[int, str]:
     """Bundle number -> label, for the program's own labels and every branch target inside the program."""
-    labels = {pc: name for name, pc in program.labels.items() if pc < len(program.bundles)}
+    targets = {pc: name for name, pc in program.labels.items() if pc < len(program.bundles)}
     for bundle in program.bundles:
         operation = bundle.operations.get(SEQUENCER)
-        if operation is None or operation["op"] not in BRANCHES:
-            continue
-        target = operation.values.get("imm", 0)
-        if 0 <= target < len(program.bundles) and target not in labels:
-            name = f"L{target}"
-            while name in program.labels:
-                name += "_"
-            labels[target] = name
+        if operation is not None and operation["op"] in BRANCHES:
+            target = operation.values.get("imm", 0)
+            if 0 <= target < len(program.bundles):
+                targets.setdefault(target, f"L{target}")
+    labels: dict[int, str] = {}
+    taken = {*shape_constants(program.config), *(f"r{number}" for number in range(REGISTERS))}
+    for pc, name in sorted(targets.items()):
+        # Labels made elsewhere than in assembly may be any text.
+        name = re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII)
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        labels[pc] = name
     return labels
 
 
