@@ -1,5 +1,7 @@
 """The simulator: each unit against integers or NumPy, the order of operations, cycles, faults and the host's view."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -355,6 +357,70 @@ def test_a_row_of_weight_words_comes_back_as_vectors():
     assert state.vmem[60:63].ravel().tolist() == [*state.wmem[5, 3], *state.wmem[8, 3, :4]]
 
 
+def reference_pass(state, op):
+    """What enters the reduction or memory: every unit's rounded and settled result, and the faults of valid lanes."""
+    a, count, rows = Arithmetic(state.float_format), op["count"], state.config.rows
+    valid = np.arange(count * rows).reshape(count, rows) < (count - 1) * rows + op["lanes"]
+    b = state.vmem[op["b"] : op["b"] + count]
+    c = state.smem[op["c"] : op["c"] + count]
+    scalar = a.decode(state.registers[op["multiply_reg"]])
+    faults = []
+
+    def note(result):
+        faults.append(np.where(valid, result.faults, 0))
+        return result.values
+
+    x = state.vmem[op["x"] : op["x"] + count]
+    if op["source"] == Source.ACC:
+        entries = slice(op["x"], op["x"] + count)
+        x = note(a.convert(state.acc[entries], state.acc_bases[entries, None]))
+    if op["multiply"]:
+        x = note(a.multiply(x, {Multiply.B: b, Multiply.C: c, Multiply.SCALAR: scalar}[op["multiply"]]))
+    if op["add"]:
+        x = note(a.add(x, {Add.B: b, Add.SCALAR: scalar, Add.MINUS_B: -b, Add.MINUS_SCALAR: -scalar}[op["add"]]))
+    before = x
+    if op["function"]:
+        x = note(a.function(Function(op["function"]), x))
+    if op["gain"]:
+        factor = before if op["function"] else x
+        x = note(a.multiply(x, {Gain.B: b, Gain.C: c, Gain.SCALAR: scalar, Gain.SELF: factor}[op["gain"]]))
+    if op["relu"]:
+        x = np.where(x > 0, x, 0.0)
+    return np.where(valid, x, 0.0), np.concatenate([np.zeros((1, count, rows)), *[f[None] for f in faults]])
+
+
+@pytest.mark.parametrize("exponents", [(-8, 8), (-70, 70), (-126, 127)], ids=str)
+@pytest.mark.parametrize("p", [18, 24])
+def test_any_pass_is_its_units_one_after_the_other(p, exponents):
+    config = TILE.replace(significand_bits=p)
+    rng = np.random.default_rng(p + exponents[1])
+    outcomes = []
+    for _ in range(150):
+        state = random_state(config, int(rng.integers(1 << 30)))
+        for memory in (state.vmem, state.smem):
+            spread = np.ldexp(rng.uniform(-2, 2, memory.shape), rng.integers(*exponents, memory.shape))
+            memory[:] = np.where(rng.random(memory.shape) < 0.1, 0.0, state.float_format.round(spread))
+        state.acc_bases[:] = rng.integers(127 + exponents[0], 127 + exponents[1], state.acc_bases.shape)
+        state.registers[1] = Arithmetic(state.float_format).encode(float(state.vmem[0, 0]))
+        fields = {"count": int(rng.integers(1, 5)), "lanes": int(rng.integers(1, 5)), "x": 4, "b": 9, "c": 2,
+                  "source": rng.choice([Source.VMEM, Source.ACC]), "multiply": rng.choice(Multiply),
+                  "add": rng.choice(Add), "function": rng.choice(Function), "gain": rng.choice(Gain),
+                  "relu": int(rng.integers(2)), "multiply_reg": 1, "add_reg": 1, "gain_reg": 1,
+                  "write": Write.VMEM, "d": 30}  # fmt: skip
+        fields = {name: int(value) for name, value in fields.items()}
+        expected, faults = reference_pass(state, BundleFormat(config).complete(Operation("vxm", fields)))
+        status, state = run(config, [bundle(60, vxm=fields), HALT], state)
+        outcomes.append(state.fault)
+        if faults.any():
+            assert state.fault in set(faults.ravel().tolist()) - {0}
+        else:
+            assert status is Status.HALTED
+            written = state.vmem[30 : 30 + fields["count"]]
+            assert np.array_equal(written.view(np.int64), expected.view(np.int64)), fields
+    assert outcomes.count(Fault.NONE) > 40
+    assert exponents == (-8, 8) or outcomes.count(Fault.NONE) < 140
+
+
 # Order of operations.
 
 
@@ -391,7 +457,7 @@ def test_the_trace_holds_every_operation():
     matmul, end = Event(0, 1, "mxm", "matmul", 4), Event(0, 2, "icu", "end", 1)
     assert trace == [
         Event(0, 0, "icu", "loop", 1), Event(0, 0, "vxm", "pass", 3),
-        matmul._replace(cycle=7), end._replace(cycle=12), matmul._replace(cycle=16), end._replace(cycle=21),
+        replace(matmul, cycle=7), replace(end, cycle=12), replace(matmul, cycle=16), replace(end, cycle=21),
         Event(25, 3, "icu", "halt", 1),
     ]  # fmt: skip
 
@@ -405,6 +471,7 @@ FAULTS = {
     "source without switch": (Fault.CONFLICT, 0, [bundle(vxm={"source": Source.SXM})]),
     "switch without source": (Fault.CONFLICT, 0, [bundle(vxm={}, sxm={"op": SxmOp.ROTATE})]),
     "switch alone": (Fault.CONFLICT, 0, [bundle(sxm={"op": SxmOp.ROTATE})]),
+    "multiplier used twice": (Fault.CONFLICT, 0, [bundle(vxm={"gain": Gain.B, "reduce": Reduce.SUM_SQUARES})]),
     "source address": (Fault.ADDRESS, 0, [bundle(vxm={"count": 3, "x": 254})]),
     "negative address": (Fault.ADDRESS, 1, [icu(IcuOp.LI, rd=1, imm=-9), bundle(vxm={"x": 8, "x_reg": 1})]),
     "destination": (Fault.ADDRESS, 0, [bundle(vxm={"count": 4, "write": Write.SMEM, "d": 5, "d_step": -2})]),

@@ -29,8 +29,8 @@ from lpu_isa.tables import Function
 
 from .function import Functions
 
-__all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "Arithmetic", "Result", "accumulate", "align", "argmax",
-           "fits_accumulator", "misaligned", "quantise_block", "quantise_static", "reduce_max"]  # fmt: skip
+__all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "SETTLED_BASES", "Arithmetic", "Result", "accumulate", "align",
+           "argmax", "fits_accumulator", "misaligned", "quantise_block", "quantise_static", "reduce_max"]  # fmt: skip
 
 SMALLEST = 2.0 ** (1 - EXPONENT_BIAS)
 """Smallest magnitude that is no zero."""
@@ -66,7 +66,8 @@ class Arithmetic:
     def __init__(self, float_format: FloatFormat) -> None:
         self.format = float_format
         p = self.p = float_format.significand_bits
-        self._splitter = _constant(2.0 ** (53 - p) + 1)
+        self._scalar_splitter = 2.0 ** (53 - p) + 1
+        self._splitter = _constant(self._scalar_splitter)
         self.functions = Functions(float_format)
 
     # Rounding, in two steps.
@@ -92,7 +93,7 @@ class Arithmetic:
         """Whether `settle` is sure to change nothing: values are zero, or in the exponent's range (but for its top)."""
         settled = np.count_nonzero(np.abs(x) >= _SMALLEST)
         # The sum of squares bounds the magnitudes, in one call.
-        return (settled == x.size or settled == np.count_nonzero(x)) and np.vdot(x, x) < _LARGE_SQUARE
+        return (settled == x.size or settled == np.count_nonzero(x)) and bool(np.vdot(x, x) < _LARGE_SQUARE)
 
     # Units of the chain.
 
@@ -117,7 +118,7 @@ class Arithmetic:
 
     def scalar_function(self, function: Function, x: float) -> tuple[float, Fault]:
         """`function` of one number."""
-        outside = self.functions.outside_domain(function, x)
+        outside = self.functions.outside_domain(function, np.array(x))
         if outside is not None and outside:
             return 0.0, Fault.FUNCTION
         return self._settle_scalar(self.functions.scalar(function, x))
@@ -155,22 +156,20 @@ class Arithmetic:
         """
         if valid is not None:
             vectors = np.where(valid, vectors, 0.0)
-        below = self.p - 1 + REDUCE_FRACTION_BITS
+        below = self.p + REDUCE_FRACTION_BITS
         exponent = math.frexp(start)[1] if start else _NO_EXPONENT
-        running = int(math.ldexp(start, below + 1 - exponent))
-        exponents = []
-        largest = exponent
-        for magnitude in np.maximum.reduce(np.abs(vectors), axis=1).tolist():
-            if magnitude:
-                largest = max(largest, math.frexp(magnitude)[1])
-            exponents.append(largest)
-        scale = np.array([2.0 ** (below + 1 - largest) for largest in exponents])
-        aligned = vectors * scale[:, None]
-        sums = np.add.reduce(np.floor(aligned, out=aligned), axis=1).tolist()
-        for largest, vector_sum in zip(exponents, sums, strict=True):
-            running = (running >> (largest - exponent)) + int(vector_sum)
+        running = int(math.ldexp(start, below - exponent))
+        # Plain Python: for the few vectors of nearly all reductions it is faster than arrays.
+        for vector in vectors.tolist():
+            magnitude = max(max(vector), -min(vector))
+            largest = max(exponent, math.frexp(magnitude)[1]) if magnitude else exponent
+            scale = 2.0 ** (below - largest)
+            running = (running >> (largest - exponent)) + sum(map(math.floor, [x * scale for x in vector]))
             exponent = largest
-        total, fault = self._settle_scalar(float(self.nearest(math.ldexp(running, exponent - 1 - below))))
+        # Rounded as `nearest` does.
+        total = math.ldexp(running, exponent - below)
+        scaled = total * self._scalar_splitter
+        total, fault = self._settle_scalar(scaled - (scaled - total))
         return total, fault is not Fault.NONE
 
     def _settle_scalar(self, x: float) -> tuple[float, Fault]:
@@ -198,31 +197,38 @@ def quantise_block(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     and int64 codes (...).
     """
     largest = np.maximum.reduce(np.abs(values), axis=-1)
-    codes, scales = [], []
+    codes, scales, reach = [], [], 0.0
     for magnitude in largest.ravel().tolist():
         field = math.frexp(magnitude)[1] - 1 + EXPONENT_BIAS if magnitude else 0
         code = field - BLOCK_EXPONENT_OFFSET if field >= BLOCK_EXPONENT_OFFSET + 2 else 0
+        scale = 2.0 ** (EXPONENT_BIAS - code) if code else 0.0
         codes.append(code)
-        scales.append(2.0 ** (EXPONENT_BIAS - code) if code else 0.0)
+        scales.append(scale)
+        reach = max(reach, magnitude * scale)
     quantised = values * np.array(scales).reshape(*largest.shape, 1)
-    # Only 127.5 and more rounds past the limit.
     np.rint(quantised, out=quantised)
+    if reach >= QUANTISED_MAX + 0.5:
+        _clamp(quantised)
+    return quantised, np.array(codes).reshape(largest.shape)
+
+
+def _clamp(quantised: np.ndarray) -> None:
     np.minimum(quantised, _QUANTISED_MAX, out=quantised)
     np.maximum(quantised, _QUANTISED_MIN, out=quantised)
-    return quantised, np.array(codes).reshape(largest.shape)
 
 
 def quantise_static(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values to int8 with scale 1, nearest even. Returns integers in float64 and where they were clamped (bool)."""
     nearest = np.rint(values)
     clamped = np.abs(nearest) > _QUANTISED_MAX
-    np.minimum(nearest, _QUANTISED_MAX, out=nearest)
-    np.maximum(nearest, _QUANTISED_MIN, out=nearest)
+    _clamp(nearest)
     return nearest, clamped
 
 
 ACCUMULATOR_UNIT = np.ldexp(1.0, np.arange(256) - EXPONENT_BIAS - ACCUMULATOR_FRACTION_BITS)
 """The value of one unit of an accumulator, by base code."""
+SETTLED_BASES = range(ACCUMULATOR_FRACTION_BITS + 1, EXPONENT_MAX + 1 - ACCUMULATOR_BITS)
+"""Base codes with which every sum converts to zero or to a float in range."""
 
 
 def misaligned(codes: np.ndarray, base: int) -> np.ndarray:

@@ -4,7 +4,7 @@ What is interpolated is written once, on integers: a Python integer for a scalar
 """
 
 import math
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, knots
 
 __all__ = ["Functions"]
 
-Integer = TypeVar("Integer", int, np.ndarray)
+Integer = Any
+"""An integer, or an array of them."""
 
 SIGMOID_LIMIT = 16.0
 """Where sigmoid saturates."""
@@ -23,6 +24,7 @@ EXP2_LIMIT = 128.0
 _ZERO, _ONE = np.array(0.0), np.array(1.0)
 _SIGMOID_LIMIT = np.array(SIGMOID_LIMIT)
 _EXP2_LOW, _EXP2_HIGH = np.array(-EXP2_LIMIT), np.array(EXP2_LIMIT)
+_DROPPED_BITS = np.array(10)
 _INT = np.dtype(np.int64)
 
 
@@ -53,8 +55,8 @@ class Functions:
         self._exp2_unit = np.array(2.0 ** (p - 1))
         self._sigmoid_unit = np.array(2.0 ** (p - 4))
         self._half = np.array(2.0**-p)
-        # Value of a significand's last bit by exponent, from -128 on; zero where exp2 is.
-        exponent = np.arange(-int(EXP2_LIMIT), int(EXP2_LIMIT) + 1)
+        # Value of a significand's last bit by exponent, negative ones from the end; zero where exp2 is.
+        exponent = np.roll(np.arange(-int(EXP2_LIMIT), int(EXP2_LIMIT) + 1), int(EXP2_LIMIT) + 1)
         self._exp2_scale = np.where(exponent < 1 - EXPONENT_BIAS, 0.0, np.ldexp(2.0 ** (1 - p), exponent))
         # Knots and the distance to the next, as they enter the interpolation. One segment more than there are: a
         # sigmoid that saturates is a segment without slope.
@@ -71,13 +73,13 @@ class Functions:
         if function is Function.RECIPROCAL:
             return np.abs(x) < SMALLEST_ARGUMENT
         if function is Function.RSQRT:
-            return np.asarray(x) < SMALLEST_ARGUMENT
+            return x < SMALLEST_ARGUMENT
         return None
 
     # Significand in units of its last place, from 2**(p-1) to 2**p, and what else comes of the argument.
 
     def _interpolate(self, function: Function, segment: Integer, rest: Integer) -> Integer:
-        return (self._knot[function][segment] + self._slope[function][segment] * rest) >> 10
+        return (self._knot[function][segment] + self._slope[function][segment] * rest) >> _DROPPED_BITS
 
     def _exp2(self, t: Integer) -> Integer:
         """t: argument in units of 2**(1-p); the exponent is ``t >> (p-1)``."""
@@ -102,14 +104,15 @@ class Functions:
         if function is Function.EXP2:
             # What is clamped is too small or too large either way.
             t = np.floor(np.minimum(np.maximum(x, _EXP2_LOW), _EXP2_HIGH) * self._exp2_unit).astype(_INT)
-            return self._exp2(t) * self._exp2_scale[(t >> self._octave_bits) + int(EXP2_LIMIT)]
+            return self._exp2(t) * self._exp2_scale[t >> self._octave_bits]
         if function is Function.SIGMOID:
             t = np.floor(np.minimum(np.abs(x), _SIGMOID_LIMIT) * self._sigmoid_unit).astype(_INT)
             y = self._sigmoid(t) * self._half
             return np.where(x < _ZERO, _ONE - y, y)
         raw = np.ascontiguousarray(x, np.float64).view(_INT)
         fraction = (raw >> self._double_drop) & self._fraction_mask
-        exponent = ((raw >> 52) & 2047) - 1023
+        # A zero, which is outside the domain, becomes a small number: no later product overflows float64.
+        exponent = np.maximum(((raw >> 52) & 2047) - 1023, -EXPONENT_BIAS)
         if function is Function.RECIPROCAL:
             return np.copysign(np.ldexp(self._reciprocal(fraction) / self._one, -1 - exponent), x)
         return np.ldexp(self._rsqrt(fraction, exponent) / self._one, -1 - (exponent >> 1))

@@ -5,16 +5,18 @@ bundles' distances; `lpu_sw.check` proves both. The faults that only an illegal 
 ``CONFLICT`` but for a switch operation without its vector operation) are left to it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.config import TileConfig
 from lpu_isa.faults import Fault
 from lpu_isa.fields import Operation
 from lpu_isa.icu import IcuOp
+from lpu_isa.mxm import MxmOp
+from lpu_isa.sxm import SxmOp
+from lpu_isa.vxm import VxmOp
 
 from .arithmetic import Arithmetic
 from .icu import Sequencer
@@ -26,6 +28,9 @@ from .vxm import Pass
 __all__ = ["Event", "Simulator", "Status"]
 
 
+_OPERATIONS = {"icu": IcuOp, "mxm": MxmOp, "vxm": VxmOp, "sxm": SxmOp}
+
+
 class Status(Enum):
     """Why a run returned."""
 
@@ -35,7 +40,8 @@ class Status(Enum):
     FAULTED = "faulted"
 
 
-class Event(NamedTuple):
+@dataclass(frozen=True)
+class Event:
     """One issued operation, as a trace holds it. ``count``: steps of a matmul, vectors of a pass, else 1."""
 
     cycle: int
@@ -113,13 +119,12 @@ class Simulator:
         while state.cycles < limit:
             pc = self.pc
             if self._trap and self._trap.cycle < state.cycles:
-                return self._stop()
+                return self._stop(self._trap)
             if pc >= len(steps) or pc < 0:
-                self._note(Trap(Fault.PROGRAM, state.cycles))
-                return self._stop()
+                return self._stop(self._note(Trap(Fault.PROGRAM, state.cycles)))
             step = steps[pc]
             if step.receives and not state.inbox:
-                return self._stop() if self._trap else Status.WAITING
+                return self._stop(self._trap) if self._trap else Status.WAITING
             self._issued = pc
             following = pc + 1
             try:
@@ -140,41 +145,37 @@ class Simulator:
             except Trap as trap:
                 self._note(trap)
             if self.trace is not None:
-                self._record(step, pc)
+                self.trace.extend(self._events(step, pc))
             if step.halts:
                 if self._trap:
-                    return self._stop()
+                    return self._stop(self._trap)
                 state.halted = True
                 return Status.HALTED
             distance = step.wait
             if step.timed:
                 distance = self._timings[(state.timing_base + pc) % len(self._timings)]
             if not distance:
-                self._note(Trap(Fault.COUNT, state.cycles))
-                return self._stop()
+                return self._stop(self._note(Trap(Fault.COUNT, state.cycles)))
             self.pc = following
             state.cycles += distance
         return Status.RUNNING
 
-    def _note(self, trap: Trap) -> None:
-        """Keep the fault that comes first; the program goes on until the cycle in which the tile notices it."""
+    def _note(self, trap: Trap) -> Trap:
+        """Keep and return the fault that comes first; the program goes on until the cycle in which it shows."""
         if self._trap is None or (trap.cycle, trap.fault) < (self._trap.cycle, self._trap.fault):
             self._trap = trap
+        return self._trap
 
-    def _stop(self) -> Status:
-        if self._trap is None:
-            raise RuntimeError("stopped without a fault")
-        self.state.fault = self._trap.fault
+    def _stop(self, trap: Trap) -> Status:
+        self.state.fault = trap.fault
         self.state.fault_pc = self._issued
-        self.state.cycles = self._trap.cycle
+        self.state.cycles = trap.cycle
         return Status.FAULTED
 
-    def _record(self, step: _Step, pc: int) -> None:
-        counts = {"mxm": 1, "vxm": 1}
-        for unit in step.units:
-            counts["mxm" if isinstance(unit, Matmul) else "vxm"] = unit.count
+    def _events(self, step: _Step, pc: int) -> Iterator[Event]:
+        counts = {"mxm" if isinstance(unit, Matmul) else "vxm": unit.count for unit in step.units}
         for slot, op in step.names:
-            self.trace.append(Event(self.state.cycles, pc, slot, op, counts.get(slot, 1)))
+            yield Event(self.state.cycles, pc, slot, op, counts.get(slot, 1))
 
     def _prepare(self, bundle: Bundle) -> _Step:
         """Bind a bundle's operations to the state."""
@@ -188,10 +189,7 @@ class Simulator:
             if values["op"]:
                 operations[slot] = values
         state = self.state
-        step.names = tuple(
-            (slot, self._format.slots[slot].by_name["op"].enum(values["op"]).name.lower())
-            for slot, values in operations.items()
-        )
+        step.names = tuple((slot, _OPERATIONS[slot](values["op"]).name.lower()) for slot, values in operations.items())
         if (values := operations.get("icu")) is not None:
             code = IcuOp(values["op"])
             step.scalar = self.sequencer.scalar(values)

@@ -16,7 +16,15 @@ from lpu_isa.fields import REGISTERS
 from lpu_isa.tables import Function
 from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
-from .arithmetic import ACCUMULATOR_UNIT, Arithmetic, argmax, quantise_block, quantise_static, reduce_max
+from .arithmetic import (
+    ACCUMULATOR_UNIT,
+    SETTLED_BASES,
+    Arithmetic,
+    argmax,
+    quantise_block,
+    quantise_static,
+    reduce_max,
+)
 from .state import TileState, Trap
 from .sxm import Switch
 from .walk import Walk
@@ -29,18 +37,23 @@ _ZERO = np.array(0.0)
 
 
 class _Unit(NamedTuple):
-    """A unit of the chain: what it makes of its input, and the cycle after issue in which its first result is there."""
+    """A unit of the chain.
+
+    apply : what it makes of its input. ready : cycle, after issue, in which its first result is there.
+    is_settled : whether nobody need look whether its results are in range.
+    """
 
     apply: Callable[[np.ndarray], np.ndarray]
     ready: int
     function: Function = Function.NONE
+    is_settled: bool = False
 
 
 class Pass:
     """A vector operation, bound to a tile's state. ``op`` holds every field.
 
     ``switch``: the switch operation of the same bundle. A source SXM without it, or it without that source, is the
-    fault ``CONFLICT``.
+    fault ``CONFLICT``; so is SUM_SQUARES beside a gain, since both need the second multiplier.
     """
 
     def __init__(
@@ -70,8 +83,9 @@ class Pass:
         self._q = self._walk("q", state.act if self._quantise is Quantise.ACT else state.wmem, landed)
         self._q_codes = self._walk("q", state.act_codes, landed)
         self._units = self._chain()
-        # Whether some results must be settled before it is known that they need not be.
-        self._is_careful = Function(op["function"]) in (Function.RECIPROCAL, Function.RSQRT)
+        self._has_domain = Function(op["function"]) in (Function.RECIPROCAL, Function.RSQRT)
+        self._is_careful = False
+        """Whether results must be settled without a look at them."""
 
         self._function_input = self._result = self._written = self._quantised = state.vmem[:0]
         self._reduced: list[int] = []
@@ -88,12 +102,14 @@ class Pass:
         if not (1 <= count <= _COUNT_MAX and 1 <= lanes <= state.config.rows):
             raise Trap(Fault.COUNT, state.cycles)
         self.count, self._lanes = count, lanes
+        self._is_careful = self._has_domain
         source = self._read_source()
         outputs = []
         values = source
         for unit in self._units:
             values = unit.apply(values)
-            outputs.append(values)
+            if not unit.is_settled:
+                outputs.append(values)
         result = self._finish(values)
         reduced = self._squares(result)
         if reduced is not result:
@@ -112,10 +128,11 @@ class Pass:
         """Write memory, scalar registers and the quantised values."""
         if self._write is not Write.NONE:
             self._written[...] = self._result[-len(self._written) :]
-        for offset, word in enumerate(self._reduced):
-            register = (self.op["reduce_reg"] + offset) % REGISTERS
-            if register:
-                self.state.registers[register] = word
+        if self._reduce is not Reduce.NONE:
+            for offset, word in enumerate(self._reduced):
+                register = (self.op["reduce_reg"] + offset) % REGISTERS
+                if register:
+                    self.state.registers[register] = word
         if self._quantise is Quantise.ACT:
             self._commit_blocks()
         elif self._quantise is not Quantise.NONE:
@@ -131,6 +148,8 @@ class Pass:
         op = self.op
         if (self._source is Source.SXM) != (self._switch is not None):
             return Fault.CONFLICT
+        if self._reduce is Reduce.SUM_SQUARES and op["gain"] != Gain.NONE:
+            return Fault.CONFLICT
         if op["interval"] < 1 or not 1 <= op["block"] <= self.state.config.words_per_block:
             return Fault.COUNT
         if self._quantise is not Quantise.NONE and op["interval"] != 1:
@@ -141,7 +160,7 @@ class Pass:
         op, stages, nearest = self.op, self._stages, self.arithmetic.nearest
         units: list[_Unit] = []
         if self._source is Source.ACC:
-            units.append(_Unit(self._convert, stages.convert + vxm.CONVERT))
+            units.append(_Unit(self._convert, stages.convert + vxm.CONVERT, is_settled=True))
         if op["multiply"] != Multiply.NONE:
             factor = self._operand("multiply", Multiply(op["multiply"]).name, stages.multiply)
             units.append(_Unit(lambda x: nearest(x * factor()), stages.multiply + vxm.MULTIPLY))
@@ -159,7 +178,7 @@ class Pass:
                 self._function_input = x
                 return self.arithmetic.functions.vector(function, x)
 
-            units.append(_Unit(look_up, stages.function + vxm.FUNCTION, function))
+            units.append(_Unit(look_up, stages.function + vxm.FUNCTION, function, function is Function.SIGMOID))
         if op["gain"] == Gain.SELF and function is Function.NONE:
             units.append(_Unit(lambda x: nearest(x * x), stages.gain + vxm.MULTIPLY))
         elif op["gain"] == Gain.SELF:
@@ -208,7 +227,11 @@ class Pass:
         return values.reshape(words * parts, state.config.rows)[:count] + _ZERO
 
     def _convert(self, sums: np.ndarray) -> np.ndarray:
-        return self.arithmetic.nearest(sums * ACCUMULATOR_UNIT[self._bases.words(self.count)][:, None])
+        bases = self._bases.words(self.count)
+        codes = bases.tolist()
+        if min(codes) not in SETTLED_BASES or max(codes) not in SETTLED_BASES:
+            self._is_careful = True
+        return self.arithmetic.nearest(sums * ACCUMULATOR_UNIT[bases][:, None])
 
     def _finish(self, values: np.ndarray) -> np.ndarray:
         """ReLU, and +0 in the lanes past the count."""
@@ -216,7 +239,8 @@ class Pass:
             values = np.maximum(values, _ZERO) + _ZERO
         elif not self._units:
             values = values.copy()
-        values[-1, self._lanes :] = 0.0
+        if self._lanes < len(values[-1]):
+            values[-1, self._lanes :] = 0.0
         return values
 
     def _squares(self, result: np.ndarray) -> np.ndarray:
