@@ -32,7 +32,7 @@ __all__ = [
     "parse",
 ]
 
-_PRECEDENCE = (("<<", ">>"), ("+", "-"), ("*", "/", "%"))
+_PRECEDENCE = {"<<": 0, ">>": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
 _NAMES = ("const", "register", *SPACES)
 _DATA = ("data", "words", "matrix", "timing", "inbox")
 DIRECTIVES = ("tile", "include", *_NAMES, *_DATA)
@@ -112,7 +112,7 @@ def parse(tokens: list[Token], diagnostics: Diagnostics) -> list[Statement]:
 
 class _Parser:
     def __init__(self, tokens: list[Token], diagnostics: Diagnostics) -> None:
-        self._tokens = tokens
+        self._tokens = [*tokens, tokens[-1], tokens[-1]]  # so that looking ahead never leaves the list
         self._diagnostics = diagnostics
         self._at = 0
         self._terms = 0
@@ -120,7 +120,7 @@ class _Parser:
     # Tokens
 
     def _peek(self, ahead: int = 0) -> Token:
-        return self._tokens[min(self._at + ahead, len(self._tokens) - 1)]
+        return self._tokens[self._at + ahead]
 
     def _take(self) -> Token:
         token = self._peek()
@@ -267,16 +267,19 @@ class _Parser:
         self._terms = 0
         return self._sum(0)
 
-    def _sum(self, level: int) -> Expression:
-        """Terms joined by the operators of a precedence level and of those above it."""
-        if level == len(_PRECEDENCE):
-            return self._term()
-        left = self._sum(level + 1)
-        while self._is(*_PRECEDENCE[level]):
+    def _sum(self, lowest: int) -> Expression:
+        """Terms joined by operators of a precedence of ``lowest`` or more."""
+        left = self._term()
+        while self._precedence() >= lowest:
             sign = self._take()
-            right = self._sum(level + 1)
+            right = self._sum(_PRECEDENCE[sign.text] + 1)
             left = Binary(left.span.to(right.span), sign, left, right)
         return left
+
+    def _precedence(self) -> int:
+        """Of the operator that comes next; -1 if none does."""
+        token = self._peek()
+        return _PRECEDENCE.get(token.text, -1) if token.kind == "sign" else -1
 
     def _term(self) -> Expression:
         token = self._peek()
