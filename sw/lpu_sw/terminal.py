@@ -11,7 +11,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["Story", "telling"]
+__all__ = ["DRAWN_PER_SECOND", "Story", "telling"]
+
+DRAWN_PER_SECOND = 10
+"""How often the bar is drawn anew, however fast the run is."""
 
 
 class Story(Protocol):
@@ -75,9 +78,12 @@ class _LiveStory:
         return lines
 
 
-def telling(positions: int) -> AbstractContextManager[Story]:
-    """Show a run of so many positions: a bar on a terminal that may be drawn on, plain text everywhere else."""
-    console = Console()
+def telling(positions: int, console: Console | None = None) -> AbstractContextManager[Story]:
+    """Show a run of so many positions: a bar on a terminal that may be drawn on, plain text everywhere else.
+
+    console : standard output when not given.
+    """
+    console = console or Console()
     if not console.is_terminal or console.is_dumb_terminal or os.environ.get("NO_COLOR"):
         return _telling_plainly()
     return _telling_live(console, positions)
@@ -98,7 +104,7 @@ def _telling_live(console: Console, positions: int) -> Iterator[Story]:
         BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console
     )
     progress.add_task("positions", total=positions, note="")
-    with Live(console=console, refresh_per_second=10) as live:
+    with Live(console=console, refresh_per_second=DRAWN_PER_SECOND) as live:
         story = _LiveStory(console, live, progress)
         try:
             yield story
