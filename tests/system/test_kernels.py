@@ -7,7 +7,7 @@ check after it. Memories are kept from one run to the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,10 @@ from lpu_isa.formats import FloatFormat
 from lpu_sw.asm import Program, Section, assemble_file
 from lpu_sw.asm.matrix import weight_words
 from lpu_sw.check import check
+from lpu_sw.image import Image
 from lpu_sw.sim.tile import Simulator, Status
+from lpu_tb.build import build_tile
+from lpu_tb.runner import run_build
 
 KERNELS = Path(__file__).resolve().parents[2] / "examples" / "kernels"
 TILES = {**SHAPES, "4x4-24": SHAPES["4x4"].replace(significand_bits=24)}
@@ -336,6 +339,19 @@ def run(name: str, tile: str, seed: int = 0, proved: bool = True, **constants: i
         step.check(machine.run(step.inbox))
 
 
+def images(name: str, tile: str, folder: Path) -> list[Path]:
+    """The runs of a kernel as image files, each with its contents of memory and its inbox."""
+    rng = np.random.default_rng(0)
+    program = assemble_file(KERNELS / f"{name}.lpu", TILES[tile])
+    paths = []
+    for step in CASES[name](program, rng):
+        loaded = [section(program, region, values) for region, values in step.values.items()]
+        complete = replace(program, sections=program.sections + loaded, inbox=step.inbox)
+        paths.append(folder / f"{name}-{len(paths)}.lpuimg")
+        Image.from_program(complete).save(paths[-1])
+    return paths
+
+
 def test_every_kernel_has_a_case():
     assert {path.stem for path in KERNELS.glob("*.lpu")} == set(CASES)
 
@@ -406,3 +422,16 @@ def test_no_kernel_passes_with_a_wrong_factor(name, constant, value):
             for region, values in step.values.items():
                 machine.load(section(program, region, values))
             step.check(machine.run(step.inbox))
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_kernels_on_the_rtl(tile, tmp_path):
+    """The whole state of the tile equals the simulator's after every run, that is, what is held against NumPy above."""
+    paths = [str(path) for name in CASES for path in images(name, tile, tmp_path)]
+    run_build(
+        build_tile(TILES[tile]),
+        "lpu_tb.benches.tile",
+        "programs",
+        name=f"kernels-{tile}",
+        parameters={"images": paths, "seed": 1},
+    )
