@@ -29,7 +29,8 @@ __all__ = ["Matmul"]
 _ZERO = np.array(0.0)
 _COUNT_MAX = (1 << mxm.COUNT_BITS) - 1
 _LIMIT = 2.0 ** (ACCUMULATOR_BITS - 1)
-_UNIT_SHIFT = EXPONENT_BIAS + ACCUMULATOR_FRACTION_BITS
+_ACTIVATION_SCALE = [np.array(2.0 ** (EXPONENT_BIAS + ACCUMULATOR_FRACTION_BITS - base)) for base in range(256)]
+"""What turns the value of an activation into units of an accumulator, by base code."""
 
 
 class _Nest(NamedTuple):
@@ -39,6 +40,8 @@ class _Nest(NamedTuple):
     act : (blocks, cols, 1), or (blocks, groups, cols, 1)
     codes : (blocks,), or (blocks, groups) where every step has a block of its own
     entries : (groups, rows) of the accumulators, and bases : (groups,)
+    sums, totals : room for what the matrix unit makes, (blocks, groups * rows), and for what is left of it,
+        (groups * rows,); given to NumPy, they save it a third of its time
     """
 
     blocks: int
@@ -48,6 +51,8 @@ class _Nest(NamedTuple):
     codes: np.ndarray
     entries: np.ndarray
     bases: np.ndarray
+    sums: np.ndarray
+    totals: np.ndarray
 
 
 class Matmul:
@@ -141,25 +146,26 @@ class Matmul:
         act = view(state.act, self.op["act"], (*loops, cols), act_strides)[..., None]
         codes = view(state.act_codes, self.op["act"], loops, act_strides)
         entries = stepped(self.op["acc"], groups, stride["acc"][1])
-        return _Nest(blocks, groups, weights, act, codes, state.acc[entries], state.acc_bases[entries])
+        sums, totals = np.empty((blocks, groups * rows)), np.empty(groups * rows)
+        return _Nest(blocks, groups, weights, act, codes, state.acc[entries], state.acc_bases[entries], sums, totals)
 
     def _compute_nest(self, nest: _Nest) -> bool:
         """The whole nest at once; False where an overflow on the way cannot be ruled out."""
         base = self._base
-        codes = [code for code in nest.codes.ravel().tolist() if code]
-        excess = max(codes, default=base) - base
+        codes = [code for code in nest.codes.ravel().tolist() if code] or [base]
+        excess = max(codes) - base
         reach = nest.blocks * self._step_limit * 2.0**excess
         if excess > ACCUMULATOR_HEADROOM or reach >= _LIMIT:
             return False
-        sums = np.matmul(nest.weights, nest.act)
-        if nest.codes.ndim == 1 and min(codes, default=base) >= base - ACCUMULATOR_FRACTION_BITS:
+        sums = nest.sums
+        np.matmul(nest.weights, nest.act, out=sums.reshape(*nest.weights.shape[:-1], 1))
+        if nest.codes.ndim == 1 and min(codes) >= base - ACCUMULATOR_FRACTION_BITS:
             # All shifts are to the left: nothing is floored, and the sum over the blocks is a product itself.
-            scale = BLOCK_UNIT[nest.codes] * 2.0 ** (_UNIT_SHIFT - base)
-            totals = np.dot(scale, sums.reshape(nest.blocks, -1)).reshape(nest.groups, -1)
+            scale = BLOCK_UNIT[nest.codes] * _ACTIVATION_SCALE[base]
+            totals = scale.dot(sums, out=nest.totals).reshape(nest.entries.shape)
         else:
-            sums = sums.reshape(nest.blocks, nest.groups, -1)
-            codes_of_steps = nest.codes.reshape(nest.blocks, -1)
-            totals = np.add.reduce(align(sums, codes_of_steps, base), axis=0)
+            steps = sums.reshape(nest.blocks, *nest.entries.shape)
+            totals = np.add.reduce(align(steps, nest.codes.reshape(nest.blocks, -1), base), axis=0)
         # A sum of -0 becomes +0.
         totals += nest.entries if self._adds else _ZERO
         if self._adds and np.vdot(totals, totals) >= (_LIMIT - reach) ** 2:

@@ -24,6 +24,7 @@ from .arithmetic import (
     quantise_block,
     quantise_static,
     reduce_max,
+    spread,
 )
 from .state import TileState, Trap
 from .sxm import Switch
@@ -194,13 +195,15 @@ class Pass:
         if kind == "SCALAR":
             decode, register = self.arithmetic.decode, op[f"{unit}_reg"]
             if unit == "gain" and op["gain_step"]:
-                return lambda: np.array(
-                    [[decode(state.registers[(register + step) % REGISTERS])] for step in range(self.count)]
+                rows = state.config.rows
+                return lambda: spread(
+                    np.array([decode(state.registers[(register + step) % REGISTERS]) for step in range(self.count)]),
+                    rows,
                 )
             return lambda: np.array(decode(state.registers[register]))
         memory, name = (state.vmem, "b") if kind == "B" else (state.smem, "c")
         walk = self._walk(name, memory, stage - vxm.OPERAND_READ)
-        return lambda: walk.words(self.count, self._interval)
+        return lambda: self._vectors(walk)
 
     # The pass itself.
 
@@ -208,10 +211,12 @@ class Pass:
         """The source vectors (count, rows): integers if a conversion follows. Never written to."""
         if self._source is Source.WMEM:
             return self._read_weight_row()
-        vectors = self._x.words(self.count, self._interval)
-        if len(vectors) < self.count:
-            vectors = vectors.repeat(self.count, axis=0)
+        vectors = self._vectors(self._x)
         return vectors if self._switch is None else vectors[:, self._switch.sources()]
+
+    def _vectors(self, walk: Walk) -> np.ndarray:
+        words = walk.words(self.count, self._interval)
+        return words if len(words) == self.count else words.repeat(self.count, axis=0)
 
     def _read_weight_row(self) -> np.ndarray:
         """Integers of one row of some weight words; as floats they are exact, so that converting them does no more than
@@ -231,7 +236,7 @@ class Pass:
         codes = bases.tolist()
         if min(codes) not in SETTLED_BASES or max(codes) not in SETTLED_BASES:
             self._is_careful = True
-        return self.arithmetic.nearest(sums * ACCUMULATOR_UNIT[bases][:, None])
+        return self.arithmetic.nearest(sums * spread(ACCUMULATOR_UNIT[bases], sums.shape[1]))
 
     def _finish(self, values: np.ndarray) -> np.ndarray:
         """ReLU, and +0 in the lanes past the count."""
