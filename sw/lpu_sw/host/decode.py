@@ -83,6 +83,12 @@ def check_request(request: Request, context: int) -> None:
         raise ValueError(f"the prompt has {len(request.prompt)} tokens, the context holds {context}")
 
 
+def _sampled(request: Request) -> Choose | None:
+    """The request's own choice by the host; None where the tile chooses."""
+    sampler = Sampler(request.temperature, request.seed)
+    return (lambda position, logits: sampler.choose(logits)) if request.temperature > 0 else None
+
+
 async def decode(device: Device, facts: Facts, request: Request, choose: Choose | None = None) -> AsyncIterator[Post]:
     """Run a request. ``choose``: takes the place of the tile and of the sampler.
 
@@ -90,12 +96,7 @@ async def decode(device: Device, facts: Facts, request: Request, choose: Choose 
     """
     check_request(request, facts.context)
     positions = min(request.positions, facts.context)
-    sampler = Sampler(request.temperature, request.seed)
-    if choose is None and request.temperature > 0:
-
-        def choose(position: int, logits: np.ndarray) -> int:
-            return sampler.choose(logits)
-
+    choose = choose or _sampled(request)
     stop = request.stop if choose is None else -1
     await device.start(inbox_words(facts, list(request.prompt), positions, choose is not None, stop))
     before = position = 0
