@@ -41,6 +41,7 @@ TOO_LARGE = 2.0 ** (EXPONENT_MAX + 1 - EXPONENT_BIAS)
 BLOCK_UNIT = np.append(0.0, np.ldexp(1.0, np.arange(1, 256) - EXPONENT_BIAS))
 """The value of one unit of an activation block, by block code; 0 for code 0."""
 
+
 def _constant(value: float) -> np.ndarray:
     """An array of no dimensions: as an operand twice as fast as a Python number."""
     return np.array(value)
