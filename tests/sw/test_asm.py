@@ -150,6 +150,38 @@ def test_a_sum_fills_a_field_and_its_register():
     assert "expected x_reg once" in error("vxm.pass x=1+r2 x_reg=r3")
 
 
+@pytest.mark.parametrize(
+    ("operation", "space"),
+    [
+        ("mxm.matmul weights={}", "wmem"),
+        ("mxm.matmul act={}", "act"),
+        ("mxm.matmul acc=1+{}", "acc"),
+        ("vxm.pass x={}", "vmem"),
+        ("sxm.rotate | vxm.pass x={} source=sxm", "vmem"),
+        ("vxm.pass x={} source=acc", "acc"),
+        ("vxm.pass source=wmem x={}+r3", "wmem"),
+        ("vxm.pass b={}", "vmem"),
+        ("vxm.pass c={}", "smem"),
+        ("vxm.pass d=-(-{}) write=vmem", "vmem"),
+        ("vxm.pass d={} write=smem", "smem"),
+        ("vxm.pass q={} quantise=act", "act"),
+        ("vxm.pass q={} quantise=row", "wmem"),
+        ("vxm.pass q={} quantise=column", "wmem"),
+        ("vlane r1, {}+r2, r3", "vmem"),
+        ("slane r1, {}, r3", "smem"),
+    ],
+)
+def test_a_region_is_an_address_of_its_own_memory_alone(operation, space):
+    for other in ("wmem", "vmem", "smem", "act", "acc"):
+        text = f".{other} here = 3, 1\n " + operation.format("here")
+        if other == space:
+            assemble(text, SMALL, prove=False)
+        else:
+            message = f"found 'here', a region of {other}, expected "
+            assert message in error(text, prove=False)
+            assert error(text, prove=False).splitlines()[0].endswith(f"to be in {space}")
+
+
 def test_floats_take_the_format_of_the_tile():
     for bits in (18, 24):
         config = SMALL.replace(significand_bits=bits)

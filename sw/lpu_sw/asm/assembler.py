@@ -16,13 +16,22 @@ from lpu_isa.host import TIMING_BITS
 
 from .distance import cycles_until_done
 from .errors import Abandoned, Diagnostics, Span, suggestion
-from .expression import Expression, Name, Operand, Symbol, evaluate
+from .expression import Expression, Name, Operand, Symbol, evaluate, names
 from .lexer import Token, tokens
 from .matrix import weight_words
 from .parser import BundleStatement, Data, Definition, Include, Label, OperationText, Statement, Tile, parse
 from .program import Program, Region, Section
 from .proof import prove as prove_timing
-from .syntax import DONE, FORMS, SEQUENCER, TIMED, mnemonics, register_twin, shape_constants
+from .syntax import (
+    DONE,
+    FORMS,
+    SEQUENCER,
+    TIMED,
+    addressed_space,
+    mnemonics,
+    register_twin,
+    shape_constants,
+)
 
 __all__ = ["assemble", "assemble_file"]
 
@@ -303,8 +312,9 @@ class _Assembler:
         name, code = known
         slot = self._layout.slots[name]
         values: dict[str, int] = {"op": code}
+        written: dict[str, Expression] = {}
         if name == SEQUENCER:
-            self._operands(text, icu.IcuOp(code), slot, values)
+            written = self._operands(text, icu.IcuOp(code), slot, values)
         elif text.operands:
             self._diagnostics.fail(text.operands[0].span, f"fields of {text.mnemonic.text} as name=value")
         for token, value in text.named:
@@ -314,9 +324,26 @@ class _Assembler:
                     near = suggestion(token.text, [other for other in slot.by_name if other != "op"])
                     self._diagnostics.fail(token.span, f"a field of {text.mnemonic.text}{near}")
                 self._set(values, f, register_twin(slot, f), value)
-        return Operation(name, values)
+                written[f.name] = value
+        operation = Operation(name, values)
+        self._check_regions(operation, written)
+        return operation
 
-    def _operands(self, text: OperationText, op: icu.IcuOp, slot: Slot, values: dict[str, int]) -> None:
+    def _check_regions(self, operation: Operation, written: Mapping[str, Expression]) -> None:
+        """A region can only be an address of its own memory."""
+        values = self._layout.complete(operation)
+        for f, expression in written.items():
+            space = addressed_space(operation.slot, f, values)
+            for name in names(expression) if space else ():
+                region = self._program.regions.get(name.token.text)
+                if region is not None and region.space != space:
+                    message = f"found '{name.span.text}', a region of {region.space}, expected {f} to be in {space}"
+                    self._diagnostics.report(name.span, message)
+
+    def _operands(
+        self, text: OperationText, op: icu.IcuOp, slot: Slot, values: dict[str, int]
+    ) -> dict[str, Expression]:
+        """Put the operands of a sequencer operation into their fields; returns them by field."""
         form = FORMS[op]
         if len(text.operands) != len(form):
             span = text.operands[len(form)].span if len(text.operands) > len(form) else text.mnemonic.span
@@ -328,6 +355,7 @@ class _Assembler:
                 self._set(values, slot.by_name["imm"], slot.by_name["rs"], value)
             else:
                 self._set(values, slot.by_name[part], None, value, floats=op is icu.IcuOp.LI)
+        return {part.partition("+")[0]: value for part, value in zip(form, text.operands, strict=True)}
 
     def _set(
         self, values: dict[str, int], f: Field, twin: Field | None, expression: Expression, floats: bool = False

@@ -2,13 +2,13 @@
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .errors import Diagnostics, Span, suggestion
 from .lexer import Token
 
-__all__ = ["Binary", "Expression", "Name", "Negative", "Number", "Operand", "Symbol", "evaluate"]
+__all__ = ["Binary", "Expression", "Name", "Negative", "Number", "Operand", "Symbol", "evaluate", "names"]
 
 _DECIMAL = re.compile(r"\d+(_\d+)*")
 _FLOAT = re.compile(r"(\d+\.?\d*([eE][+-]?\d+)?)(f?)")
@@ -75,6 +75,17 @@ class Operand:
 
     value: int | float
     register: int | None = None
+
+
+def names(expression: Expression) -> Iterator[Name]:
+    """The names in an expression."""
+    if isinstance(expression, Name):
+        yield expression
+    elif isinstance(expression, Negative):
+        yield from names(expression.term)
+    elif isinstance(expression, Binary):
+        yield from names(expression.left)
+        yield from names(expression.right)
 
 
 def _shift_left(left: int, right: int) -> int:

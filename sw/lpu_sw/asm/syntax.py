@@ -6,8 +6,19 @@ from lpu_isa.bundle import SLOTS, BundleFormat
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.fields import Field, Slot
 from lpu_isa.icu import BRANCHES, IcuOp
+from lpu_isa.vxm import Quantise, Source, Write
 
-__all__ = ["DONE", "FORMS", "SEQUENCER", "SPACES", "TIMED", "mnemonics", "register_twin", "shape_constants"]
+__all__ = [
+    "DONE",
+    "FORMS",
+    "SEQUENCER",
+    "SPACES",
+    "TIMED",
+    "addressed_space",
+    "mnemonics",
+    "register_twin",
+    "shape_constants",
+]
 
 SEQUENCER = "icu"
 """The slot whose operations are written without the slot's name, with operands in order."""
@@ -64,6 +75,29 @@ def shape_constants(config: TileConfig) -> Mapping[str, int]:
         "LOG2_ROWS": address_bits(config.rows),
         "LOG2_COLS": address_bits(config.cols),
     }
+
+
+_SPACE_OF = {
+    ("mxm", "weights"): "wmem",
+    ("mxm", "act"): "act",
+    ("mxm", "acc"): "acc",
+    ("vxm", "b"): "vmem",
+    ("vxm", "c"): "smem",
+}
+_CHOSEN_SPACE_OF = {
+    ("icu", "imm"): ("op", {IcuOp.VLANE: "vmem", IcuOp.SLANE: "smem"}),
+    ("vxm", "x"): ("source", {Source.VMEM: "vmem", Source.ACC: "acc", Source.WMEM: "wmem", Source.SXM: "vmem"}),
+    ("vxm", "d"): ("write", {Write.VMEM: "vmem", Write.SMEM: "smem"}),
+    ("vxm", "q"): ("quantise", {Quantise.ACT: "act", Quantise.ROW: "wmem", Quantise.COLUMN: "wmem"}),
+}
+
+
+def addressed_space(slot: str, field: str, values: Mapping[str, int]) -> str | None:
+    """The memory that a field of an operation is an address of, if it is one; ``values`` are all of its fields."""
+    if (slot, field) in _CHOSEN_SPACE_OF:
+        choice, spaces = _CHOSEN_SPACE_OF[slot, field]
+        return spaces.get(values[choice])
+    return _SPACE_OF.get((slot, field))
 
 
 def register_twin(slot: Slot, field: Field) -> Field | None:
