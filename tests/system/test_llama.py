@@ -1,12 +1,14 @@
 """A Llama on the tile, by the golden model: cycles are the predicted ones, choices those of the model."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lpu_isa.config import SHAPES
+from lpu_isa.faults import Fault
 from lpu_sw.bench import bench, figures_table
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama
 from lpu_sw.engines import Job, SimDevice, SimEngine, driven
@@ -127,8 +129,12 @@ def test_the_last_position_of_the_context_runs(model: LlamaModel) -> None:
 
 def test_a_fault_is_told(model: LlamaModel, compiled: CompiledLlama) -> None:
     device = SimDevice(compiled.program)
-    with pytest.raises(MachineFault, match="fault ADDRESS"):
+    with pytest.raises(MachineFault, match="fault ADDRESS") as caught:
         list(driven(decode(device, compiled.facts, Request((1 << 20,), 2))))
+    handed_over = pickle.loads(pickle.dumps(caught.value))
+    assert (handed_over.fault, handed_over.pc, str(handed_over)) == (
+        Fault.ADDRESS, device.state.fault_pc, str(caught.value)
+    )  # fmt: skip
 
 
 def test_a_prompt_longer_than_the_context_is_refused(model: LlamaModel, compiled: CompiledLlama) -> None:

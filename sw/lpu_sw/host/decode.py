@@ -20,6 +20,9 @@ class MachineFault(RuntimeError):
         super().__init__(f"the tile stopped with fault {fault.name} ({fault.text}) at bundle {pc}")
         self.fault, self.pc = fault, pc
 
+    def __reduce__(self) -> tuple[type, tuple[Fault, int]]:
+        return MachineFault, (self.fault, self.pc)  # else a worker process could not hand it over
+
 
 class Device(Protocol):
     """A tile with an image loaded, behind some transport."""
