@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -128,15 +128,27 @@ def _without_register_starts(text: str) -> str:
     return re.sub(r"^(  reg (?:\[[^]]*\] )?\S+ ) ?= \d+'h[0-9a-f]+;$", r"\1;", text, flags=re.MULTILINE)
 
 
-def tile_text(config: TileConfig) -> str:
-    """Verilog of a whole tile, module `TILE`. Elaborating one takes half a minute, so the text is kept until a source
-    of it changes."""
+def _silent(line: str) -> None:
+    """Take a line and say nothing."""
+
+
+def _kept_text(config: TileConfig) -> Path:
+    """File that holds the tile's Verilog as long as no source of it changes."""
     sources = [path for package in (lpu_isa, lpu_rtl) for path in sorted(Path(package.__path__[0]).rglob("*.py"))]
     key = hashlib.sha256(f"{config!r} {amaranth.__version__}".encode())
     for path in sources:
         key.update(path.read_bytes())
-    kept = SIM_BUILD / "rtl" / f"{TILE}-{key.hexdigest()[:16]}.v"
+    return SIM_BUILD / "rtl" / f"{TILE}-{key.hexdigest()[:16]}.v"
+
+
+def tile_text(config: TileConfig, say: Callable[[str], None] = _silent) -> str:
+    """Verilog of a whole tile, module `TILE`. Elaborating one takes half a minute, so the text is kept.
+
+    ``say`` takes a line when it must be elaborated.
+    """
+    kept = _kept_text(config)
     if not kept.exists():
+        say(f"elaborating tile {config.name}, half a minute")
         text = verilog_text(Tile(config), TILE)
         kept.parent.mkdir(parents=True, exist_ok=True)
         written = kept.with_suffix(f".{os.getpid()}")
@@ -145,9 +157,16 @@ def tile_text(config: TileConfig) -> str:
     return kept.read_text()
 
 
-def build_tile(config: TileConfig, *, public: Iterable[Public] = (), fast: bool = False, waves: bool = False) -> Build:
-    """`build` of a whole tile, whose module is called `TILE`."""
-    return build_text(tile_text(config), TILE, public=public, fast=fast, waves=waves)
+def build_tile(
+    config: TileConfig,
+    *,
+    public: Iterable[Public] = (),
+    fast: bool = False,
+    waves: bool = False,
+    say: Callable[[str], None] = _silent,
+) -> Build:
+    """`build` of a whole tile, whose module is called `TILE`. ``say`` takes a line before what lasts."""
+    return build_text(tile_text(config, say), TILE, public=public, fast=fast, waves=waves, say=say)
 
 
 def build(
@@ -175,7 +194,13 @@ def build(
 
 
 def build_text(
-    text: str, name: str, *, public: Iterable[Public] = (), fast: bool = False, waves: bool = False
+    text: str,
+    name: str,
+    *,
+    public: Iterable[Public] = (),
+    fast: bool = False,
+    waves: bool = False,
+    say: Callable[[str], None] = _silent,
 ) -> Build:
     """`build` of Verilog text with the top module ``name``."""
     if not fast:
@@ -190,6 +215,7 @@ def build_text(
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when this process ends, however it ends
         if not finished.exists():
+            say(f"compiling the simulator of {name}, some minutes")
             shutil.rmtree(folder, ignore_errors=True)  # a build that was broken off
             folder.mkdir()
             (folder / f"{name}.v").write_text(text)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lpu_isa.config import TileConfig
 from lpu_isa.formats import FloatFormat
-from lpu_isa.host import Status, Window
+from lpu_isa.host import Register, Status, Window
 from lpu_sw.host.protocol import TileDevice, TileSnapshot
 from lpu_sw.image import Image
 from lpu_sw.sim.state import TileState
@@ -44,10 +44,11 @@ class Scoreboard:
         self.state.act[:] = np.ascontiguousarray(blocks[:, :-1]).view(np.int8)
         self.state.act_codes[:] = blocks[:, -1]
 
-    async def run(self, image: Image, inbox: Sequence[int] | None = None) -> TileSnapshot:
+    async def run(self, image: Image, inbox: Sequence[int] | None = None, *, is_late: bool = False) -> TileSnapshot:
         """Load and run an image on both until it stops; raises `Mismatch` if any state then differs.
 
-        ``inbox``: words for the program, by default those that the image brings.
+        inbox : words for the program, by default those that the image brings.
+        is_late : the tile gets each word only when it waits for one.
         """
         program = image.to_program()
         words = program.inbox if inbox is None else inbox
@@ -55,7 +56,11 @@ class Scoreboard:
         for section in program.sections:
             self.state.load(section.window, section.words, section.address)
 
-        await self.device.start(words)
+        await self.device.start([] if is_late else words)
+        for word in words if is_late else ():
+            while not await self.device.register(Register.STATUS) & Status.WAITING:
+                pass
+            await self.device.push(word)
         self.state.reset()
         self.state.inbox.extend(words)
         simulator = Simulator(image.config, program.bundles, program.timings.tolist(), self.state)

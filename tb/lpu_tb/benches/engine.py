@@ -1,0 +1,22 @@
+"""The simulator's half of the engine ``rtl``."""
+
+import cocotb
+
+from lpu_sw.host.protocol import TileDevice
+from lpu_sw.image import Image
+
+from ..axi import bring_up
+from ..engine import serve
+from ..runner import parameters
+
+
+@cocotb.test(timeout_time=100, timeout_unit="sec")
+async def engine(dut) -> None:
+    """Load the image at ``image`` and answer on ``socket``; ends when the parent hangs up."""
+    given = parameters()
+    image = Image.load(given["image"])
+    device = TileDevice(await bring_up(dut), image.config)
+    try:
+        await serve(device, image, given["socket"])
+    except BrokenPipeError:
+        cocotb.log.info("the parent hung up in the middle of a run")
