@@ -41,6 +41,13 @@ DEFAULT_BENCH = Path("sim_build/bench.json")
 
 ModelOption = Annotated[Path, typer.Option("--model", help="llama2.c .bin, .safetensors file, or Hugging Face folder.")]
 TileOption = Annotated[str, typer.Option("--tile", help="Shape of the tile: 4x4, 8x16 or 16x16.")]
+SourceTileOption = Annotated[
+    str | None, typer.Option("--tile", help="Shape of the tile.  [default: the one that the source names]")
+]
+ConstantOption = Annotated[
+    list[str] | None,
+    typer.Option("--const", help="NAME=VALUE for a constant of the source; may be given several times."),
+]
 ContextOption = Annotated[
     int | None, typer.Option("--context", min=1, help="Positions of the caches.  [default: the most that fits]")
 ]
@@ -159,13 +166,27 @@ def compilation(
     typer.echo(f"{output}: {len(compiled.program.bundles)} bundles, context of {facts.context} tokens")
 
 
+def _constants(assignments: list[str]) -> dict[str, int | float]:
+    """Values by name from ``NAME=VALUE``. Raises ValueError for anything else."""
+    constants: dict[str, int | float] = {}
+    for assignment in assignments:
+        name, _, value = assignment.partition("=")
+        try:
+            constants[name] = float(value) if "." in value else int(value, 0)
+        except ValueError:
+            raise ValueError(f"found --const '{assignment}', expected NAME=VALUE with a number") from None
+    return constants
+
+
 @_commands.command()
 def asm(
     source: Annotated[Path, typer.Argument(help="Assembly, .lpu.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Image to write, .lpuimg.")] = None,
+    tile: SourceTileOption = None,
+    const: ConstantOption = None,
 ) -> None:
     """Assemble a program and prove its timing."""
-    program = assemble_file(source)
+    program = assemble_file(source, find_tile(tile) if tile else None, constants=_constants(const or []))
     if output is not None:
         Image.from_program(program).save(output)
     typer.echo(f"{source}: {len(program.bundles)} bundles for tile {program.config.name}")

@@ -82,6 +82,9 @@ def test_run_tells_a_mistake_in_one_line(arguments: list[str], says: str, lpu: L
         (["asm", "no/such.lpu"], "no/such.lpu: No such file or directory"),
         (["check", "no/such.lpuimg"], "no/such.lpuimg: No such file or directory"),
         (["disasm", KERNEL], "expected an LPU image"),
+        (["asm", KERNEL, "--const", "N"], "found --const 'N', expected NAME=VALUE with a number"),
+        (["asm", KERNEL, "--const", "NN=3"], "found constant 'NN', expected one that"),
+        (["asm", KERNEL, "--tile", "5x5"], "unknown tile '5x5', expected one of 4x4, 8x16, 16x16"),
         (["compile", "-o", "no/folder/x.lpuimg", "--tile", "x"], "unknown tile 'x'"),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, list) else "",
@@ -124,6 +127,13 @@ def test_a_kernel_goes_through_image_and_back(lpu: Lpu, tmp_path: Path) -> None:
     again.write_text(text)
     lpu("asm", again, "-o", tmp_path / "again.lpuimg")
     assert lpu("disasm", tmp_path / "again.lpuimg", "--data").out == text
+
+
+def test_a_kernel_serves_other_tiles_and_sizes(lpu: Lpu, tmp_path: Path) -> None:
+    image = tmp_path / "kernel.lpuimg"
+    result = lpu("asm", KERNEL, "-o", image, "--tile", "4x4", "--const", "N=7")
+    assert "4 bundles for tile 4x4" in result.out
+    assert "vxm.pass count=2 lanes=3 " in lpu("disasm", image).out
 
 
 def test_check_refuses_a_read_that_comes_too_early(lpu: Lpu, tmp_path: Path) -> None:
