@@ -478,7 +478,7 @@ class Vxm(wiring.Component):
             [Mux(is_square, square, lane) for square, lane in zip(squares.lanes, result.lanes, strict=True)],
         )
         m.d.comb += [
-            reducer.event.eq(Value.cast(now) | Value.cast(waiting)),
+            reducer.event.eq(Mux(is_square, waiting, now)),
             reducer.valid.eq(vectors.valid),
         ]
         m.d.comb += [reducer.vector[row].eq(lane) for row, lane in enumerate(vectors.lanes)]

@@ -49,7 +49,7 @@ class Issued:
     switch: dict[str, int] | None
     cycle: int = 0
     use: Use = field(default_factory=lambda: Use((), ()))
-    reduced: list[int] = field(default_factory=list)
+    reduced: dict[int, int] = field(default_factory=dict)
 
 
 def random_floats(rng: np.random.Generator, config: TileConfig, shape, spread: int = 12) -> np.ndarray:
@@ -226,8 +226,12 @@ class PassSequence:
             except Trap:
                 continue
             operation.commit()
-            registers = [access.index for access in issued.use.accesses if access.space == "register" and access.write]
-            issued.reduced = [self.final.registers[register] & 0xFFFF_FFFF for register in np.ravel(registers).tolist()]
+            issued.reduced = {
+                int(index): self.final.registers[index] & 0xFFFF_FFFF
+                for access in issued.use.accesses
+                if access.space == "register" and access.write
+                for index in access.index
+            }
             self._place(issued, table, int(rng.integers(0, 30)) if rng.random() < 0.2 else 0)
 
     def _place(self, issued: Issued, table: ReservationTable, extra: int) -> None:
