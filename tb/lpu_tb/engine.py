@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -31,12 +32,16 @@ _POLL_SECONDS = 0.5
 
 
 class RtlEngine:
-    """The tile itself: Amaranth to Verilog to a Verilator binary, driven by cocotb."""
+    """The tile itself: Amaranth to Verilog to a Verilator binary, driven by cocotb.
+
+    cpu_seconds : processor time of the last run in the simulator, which other work on the machine does not change.
+    """
 
     needs_tile = True
 
     def __init__(self) -> None:
         self.clamped = 0
+        self.cpu_seconds = 0.0
         self._process: _Process | None = None
 
     def prepare(self, job: Job, say: Callable[[str], None]) -> None:
@@ -56,9 +61,9 @@ class RtlEngine:
         assert process is not None
         with process:
             process.send(asdict(job.request))
-            while "end" not in (line := process.receive()):
+            while "position" in (line := process.receive()):
                 yield Post(**line)
-            self.clamped = line["end"]
+            self.clamped, self.cpu_seconds = line["clamped"], line["cpu_seconds"]
 
 
 class _Process:
@@ -136,6 +141,7 @@ async def serve(device: TileDevice, image: Image, address: str) -> None:
         with connection.makefile("r", encoding="utf-8") as lines:
             for line in lines:
                 request = json.loads(line)
+                start = time.process_time()
                 try:
                     async for post in decode(device, facts, Request(**request | {"prompt": tuple(request["prompt"])})):
                         answer(**asdict(post))
@@ -144,4 +150,5 @@ async def serve(device: TileDevice, image: Image, address: str) -> None:
                 except ValueError as error:
                     answer(error=str(error))
                 else:
-                    answer(end=await device.register(Register.CLAMPED))
+                    cpu_seconds = time.process_time() - start
+                    answer(clamped=await device.register(Register.CLAMPED), cpu_seconds=cpu_seconds)

@@ -5,8 +5,8 @@ import cocotb
 from lpu_sw.host.protocol import TileDevice
 from lpu_sw.image import Image
 
-from ..axi import bring_up
 from ..engine import serve
+from ..fast_axi import FastTransport
 from ..runner import parameters
 
 
@@ -15,7 +15,9 @@ async def engine(dut) -> None:
     """Load the image at ``image`` and answer on ``socket``; ends when the parent hangs up."""
     given = parameters()
     image = Image.load(given["image"])
-    device = TileDevice(await bring_up(dut), image.config)
+    transport = FastTransport(dut)
+    await transport.bring_up()
+    device = TileDevice(transport, image.config)
     try:
         await serve(device, image, given["socket"])
     except BrokenPipeError:
