@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -339,12 +340,12 @@ def run(name: str, tile: str, seed: int = 0, proved: bool = True, **constants: i
         step.check(machine.run(step.inbox))
 
 
-def images(name: str, tile: str, folder: Path) -> list[Path]:
-    """The runs of a kernel as image files, each with its contents of memory and its inbox."""
+def images(name: str, tile: str, folder: Path, n_runs: int | None) -> list[Path]:
+    """The first runs of a kernel, or all, as image files, each with its contents of memory and its inbox."""
     rng = np.random.default_rng(0)
     program = assemble_file(KERNELS / f"{name}.lpu", TILES[tile])
     paths = []
-    for step in CASES[name](program, rng):
+    for step in islice(CASES[name](program, rng), n_runs):
         loaded = [section(program, region, values) for region, values in step.values.items()]
         complete = replace(program, sections=program.sections + loaded, inbox=step.inbox)
         paths.append(folder / f"{name}-{len(paths)}.lpuimg")
@@ -427,7 +428,10 @@ def test_no_kernel_passes_with_a_wrong_factor(name, constant, value):
 @pytest.mark.parametrize("tile", TILES)
 def test_kernels_on_the_rtl(tile, tmp_path):
     """The whole state of the tile equals the simulator's after every run, that is, what is held against NumPy above."""
-    paths = [str(path) for name in CASES for path in images(name, tile, tmp_path)]
+    # Reading all memories of a large tile takes ten seconds and more, so that it runs fewer kernels, and each once.
+    is_small = tile.startswith("4x4")
+    names = CASES if is_small else ("embedding", "argmax", "swiglu", "attention")
+    paths = [str(path) for name in names for path in images(name, tile, tmp_path, None if is_small else 1)]
     run_build(
         build_tile(TILES[tile]),
         "lpu_tb.benches.tile",
