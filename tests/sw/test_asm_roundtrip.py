@@ -21,7 +21,7 @@ def random_bundle(layout: BundleFormat, rng: np.random.Generator) -> Bundle:
     """Any bits that decode: every field anywhere in its range, often at an end or at its default."""
     bundle = Bundle(int(rng.integers(1, 4096)), bool(rng.integers(2)))
     for name, slot in layout.slots.items():
-        codes = [int(member) for member in slot.by_name["op"].enum if member]
+        codes = [int(member) for member in slot.by_name["op"].enum or () if member]
         if not codes or rng.random() < 0.2:
             continue
         values = {}
