@@ -1,19 +1,19 @@
 """Signatures of the wires between units; every layout on them is derived from the ISA.
 
-All are written from the initiator's side. "Cycle" is the clock cycle in which the signals are stable: a register that is
-loaded at the end of cycle c shows its new value in c + 1.
+All are written from the initiator's side. "Cycle" is the clock cycle in which the signals are stable: a register that
+is loaded at the end of cycle c shows its new value in c + 1.
 """
 
+from amaranth import signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out, Signature
 from amaranth.utils import ceil_log2
+
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS, Slot
 from lpu_isa.formats import ACCUMULATOR_BITS
 from lpu_isa.mxm import TRACKERS
-
-from amaranth import signed, unsigned
 
 __all__ = [
     "FAULT_BITS",
@@ -74,7 +74,7 @@ def Issue(slot: Slot) -> Signature:
     return Signature({
         "start": Out(1),
         "op": Out(slot_layout(slot)),
-        "operands": Out(data.StructLayout({name: 32 for name in issue_operands(slot)})),
+        "operands": Out(data.StructLayout(dict.fromkeys(issue_operands(slot), 32))),
     })  # fmt: skip
 
 

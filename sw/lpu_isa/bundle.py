@@ -79,7 +79,7 @@ class BundleFormat:
         return word
 
     def decode(self, word: int) -> Bundle:
-        """The bundle behind an integer; slots that hold NOP are left out. Raises ``ValueError`` for an illegal value."""
+        """The bundle behind an integer, without slots that hold NOP. Raises ``ValueError`` for an illegal value."""
         header = self.header.decode(word & ((1 << self.header.bits) - 1))
         bundle = Bundle(header["wait"], bool(header["timed"]))
         for name, slot in self.slots.items():

@@ -114,7 +114,8 @@ class Operation:
         return self.values[name]
 
 
-class Access(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Access:
     """State that an operation reads or writes: ``index[k]`` of ``space`` in cycle ``issue + cycle[k]``.
 
     A read in cycle c sees the writes of cycles before c. Spaces: ``wmem vmem smem act acc tracker register mailbox``.

@@ -15,8 +15,8 @@ bits ``r`` have p - 8 bits and the significand (p - 1 fraction bits, in [1, 2]) 
 | SIGMOID    | t = floor(abs(x) * 2**(p-4)), 16 and more saturate      | x >= 0: y / 2; x < 0: 1 - y / 2, exact     |
 
 ``i`` is the top 8 bits of the argument field, ``r`` the rest; where the field has p - 1 bits (EXP2, RECIPROCAL, one
-octave of 8 index bits) ``r`` has p - 9 bits and is used shifted left by one. RSQRT takes 7 index bits of f and has p - 8
-bits left; SIGMOID's t has p bits, 8 of index and p - 8 left.
+octave of 8 index bits) ``r`` has p - 9 bits and is used shifted left by one. RSQRT takes 7 index bits of f and has
+p - 8 bits left; SIGMOID's t has p bits, 8 of index and p - 8 left.
 """
 
 from enum import IntEnum

@@ -1,9 +1,9 @@
 """Vector unit: one pass of up to 1,023 vectors through a chain of floating-point units, one vector a cycle.
 
     source -> convert -> multiply -> add -> function -> gain -> relu -> result
-                                                                        |-> vector or scale SRAM
-                                                                        |-> reduction -> scalar register
-                                                                        '-> quantiser -> activation buffer or weight SRAM
+    result -> vector or scale SRAM
+           -> reduction -> scalar register
+           -> quantiser -> activation buffer or weight SRAM
 
 A unit that a pass does not use is left out of its path, so the latency is a function of the operation. Lanes past
 the count (the last vector has ``lanes`` valid ones) raise no fault, are +0 in the result and the quantiser, and the

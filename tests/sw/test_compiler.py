@@ -19,8 +19,8 @@ ROOMY = {name: tile.replace(wmem_words=4096, timings=4096, smem_words=1024, vmem
 
 
 def config(**changes) -> LlamaConfig:
-    sizes = dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, vocab_size=64,
-                 max_positions=64)  # fmt: skip
+    sizes = {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "vocab_size": 64,
+                 "max_positions": 64}  # fmt: skip
     return LlamaConfig(**{**sizes, **changes})
 
 
@@ -78,10 +78,10 @@ def test_grouped_query_attention(heads, random_model):
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(dim=24, hidden_dim=52, vocab_size=77, n_heads=3, n_kv_heads=1),  # nothing divides the tile
-        dict(n_heads=2, n_kv_heads=1, head_dim=16, rope_pairs="half"),
-        dict(n_heads=2, n_kv_heads=2, head_dim=4, tied=False),
-        dict(dim=40, n_heads=2, n_kv_heads=1, head_dim=20, n_layers=1),
+        {"dim": 24, "hidden_dim": 52, "vocab_size": 77, "n_heads": 3, "n_kv_heads": 1},  # nothing divides the tile
+        {"n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "rope_pairs": "half"},
+        {"n_heads": 2, "n_kv_heads": 2, "head_dim": 4, "tied": False},
+        {"dim": 40, "n_heads": 2, "n_kv_heads": 1, "head_dim": 20, "n_layers": 1},
     ],
     ids=["odd", "half", "untied", "head20"],
 )

@@ -26,7 +26,8 @@ def random_operations(seed: int, count: int) -> list[Use]:
         kind = below(3)
         if kind == 0:
             values = {"op": 1, "inner": 1 + below(6), "outer": 1 + below(3), "act": below(6), "act_outer": 1,
-                      "acc": below(10), "acc_inner": 1, "clear": below(3), "base": below(2), "tracker": below(3)}  # fmt: skip
+                      "acc": below(10), "acc_inner": 1, "clear": below(3), "base": below(2),
+                      "tracker": below(3)}  # fmt: skip
             operation = Operation("mxm", values)
         elif kind == 1:
             values = {"op": 1, "count": 1 + below(4), "source": below(3), "x": below(8), "multiply": below(4),

@@ -51,7 +51,7 @@ def calibrate(model: LlamaModel, stories: list[list[int]] | None = None) -> Rang
     config = model.config
     keys = np.zeros((config.n_layers, config.n_kv_heads))
     values = np.zeros_like(keys)
-    largest = dict.fromkeys(("hidden", "queries", "attended", "gated", "final"), 0.0)
+    largest: dict[str, float] = dict.fromkeys(("hidden", "queries", "attended", "gated", "final"), 0.0)
 
     def observe(name: str, layer: int, seen: np.ndarray) -> None:
         if name in ("keys", "values"):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lpu_isa.config import TileConfig
-
 from lpu_sw.model import LlamaConfig
 
 __all__ = ["DoesNotFit", "Layout", "largest_context"]
@@ -220,8 +219,11 @@ class Layout:
             ("scale SRAM", self.scales["end"], tile.smem_words),
             ("vector SRAM", self.vectors["end"], tile.vmem_words),
             ("activation buffer", self.blocks["ring"] + self.value_steps, tile.act_blocks),
-            ("accumulator bank", tile.accumulators - self.attended_accumulators
-             + max(self.key_groups, self.qkv_groups), tile.accumulators),
+            (
+                "accumulator bank",
+                tile.accumulators - self.attended_accumulators + max(self.key_groups, self.qkv_groups),
+                tile.accumulators,
+            ),
         ):
             if need > have:
                 raise DoesNotFit(

@@ -1,7 +1,7 @@
 """A Llama's token as operations in the order of their meaning: position, prologue, one layer, classifier.
 
-The layer's operations are the same for every layer; scalar registers hold the layer's bases. RMSNorm's factor is applied
-after the matmul that follows it (it is a scalar), gains and constants are folded into weights and row scales:
+The layer's operations are the same for every layer; scalar registers hold the layer's bases. RMSNorm's factor is
+applied after the matmul that follows it (it is a scalar), gains and constants are folded into weights and row scales:
 
 * queries carry log2(e) / sqrt(head_dim) and the key's static scale, so scores go straight into exp2;
 * keys and values are divided by their static scale, the attention result is multiplied by the value's;
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+
 from lpu_isa.fields import Operation
 from lpu_isa.formats import BLOCK_EXPONENT_OFFSET, EXPONENT_BIAS
 from lpu_isa.icu import IcuOp
@@ -96,9 +97,7 @@ class Lowering:
         self._ring_accumulator = 0
         self._ring_block = layout.blocks["ring"]
         self.rows_log2, self.cols_log2 = _log2(tile.rows), _log2(tile.cols)
-        self.base = {
-            name: immediate_base(magnitude) for name, magnitude in magnitudes.items()
-        }
+        self.base = {name: immediate_base(magnitude) for name, magnitude in magnitudes.items()}
         # The chunk of outputs that gate, up and down are walked by: large enough to hide the pass behind it.
         self.chunk = tile.words_per_block * max(1, ceil_div(4, tile.words_per_block))
 

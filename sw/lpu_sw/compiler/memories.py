@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from lpu_isa.formats import QUANTISED_MAX, FloatFormat
 
+from lpu_isa.formats import QUANTISED_MAX, FloatFormat
 from lpu_sw.asm.matrix import weight_words
 from lpu_sw.model import LlamaModel
 
@@ -32,7 +32,7 @@ def static_scales(seen: np.ndarray) -> np.ndarray:
 
 
 def query_factor(ranges: Ranges, head_dim: int) -> np.ndarray:
-    """What queries are multiplied by so that query times cached key is a score's exponent of two: a layer and KV head."""
+    """What queries are multiplied by so that query times cached key is a score's exponent of two, a layer and head."""
     return static_scales(ranges.keys) * LOG2_E / np.sqrt(head_dim)
 
 

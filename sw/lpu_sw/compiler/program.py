@@ -16,7 +16,6 @@ from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.config import TileConfig
 from lpu_isa.fields import REGISTERS, Operation, Use
 from lpu_isa.icu import ALU, BRANCH, TIMING, IcuOp
-
 from lpu_sw.schedule.dependences import dependences
 from lpu_sw.schedule.list_scheduler import Problem, improve
 from lpu_sw.schedule.reservation import ReservationTable, claims_of

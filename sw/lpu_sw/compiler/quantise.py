@@ -1,6 +1,7 @@
 """Int8 weights: norms folded in, rows rounded with one scale each."""
 
 import numpy as np
+
 from lpu_isa.config import TileConfig
 from lpu_isa.formats import QUANTISED_MAX, FloatFormat
 
@@ -10,8 +11,8 @@ __all__ = ["pad", "quantise_rows", "scale_words"]
 def quantise_rows(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Round each output row to int8 with one scale a row (symmetric, nearest even).
 
-    weights: (out, in). Returns int8 of that shape, |q| <= 127, and float64 (out,) with ``weights ~ q * scale[:, None]``;
-    a row of zeros has the scale 0.
+    weights: (out, in). Returns int8 of that shape, |q| <= 127, and float64 (out,) with
+    ``weights ~ q * scale[:, None]``; a row of zeros has the scale 0.
 
     >>> quantise_rows(np.array([[1.0, -2.0]]))[0].tolist()
     [[64, -127]]

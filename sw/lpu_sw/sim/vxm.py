@@ -13,6 +13,7 @@ import numpy as np
 from lpu_isa import vxm
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS
+from lpu_isa.mxm import COUNT_BITS
 from lpu_isa.tables import Function
 from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
@@ -32,7 +33,7 @@ from .walk import Walk
 
 __all__ = ["Pass"]
 
-_COUNT_MAX = (1 << vxm.COUNT_BITS) - 1
+_COUNT_MAX = (1 << COUNT_BITS) - 1
 _CLAMPED_MAX = (1 << 32) - 1
 _ZERO = np.array(0.0)
 

@@ -36,7 +36,7 @@ class Access(NamedTuple):
     """A word that is read or written in a cycle, as it is seen on the ports."""
 
     space: str
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     cycle: int
     is_write: bool
 
