@@ -119,7 +119,7 @@ class PrivateVerilator(Verilator):
         super()._set_env_build()
         self.env["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in _tool().make_variables.items())
 
-    def _build_command(self) -> list[Sequence[str]]:
+    def _build_command(self) -> list[Sequence[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return [[word for word in command if word != "--public-flat-rw"] for command in super()._build_command()]
 
 
@@ -186,7 +186,7 @@ def build(
     public : further signals that the bench reads.
     fast : registers and memories start as on an FPGA, so that a run can go without random numbers; otherwise all state
         is drawn from the seed of the run, and only a reset or a write gives it a value.
-    waves : whether the binary can record a waveform (FST).
+    waves : whether the binary can record a waveform (VCD: what FST needs, zlib, is not everywhere).
 
     Safe to call from several processes at once. Raises `BuildError` with the tool's last words.
     """
@@ -206,9 +206,11 @@ def build_text(
     if not fast:
         text = _without_register_starts(text)
     control = control_file(ports(text, name), public)
-    options = [*_FLAGS, *(_FAST if fast else _RANDOM), *(["--trace-fst"] if waves else [])]
+    options = [*_FLAGS, *(_FAST if fast else _RANDOM)]
     tool = _tool()
-    key = "\0".join([text, control, *options, tool.version, str(tool.make_variables), _compiler(), cocotb.__version__])
+    key = "\0".join(
+        [text, control, *options, str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
+    )
     folder = SIM_BUILD / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:16]
     finished = folder / "finished"
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from lpu_sw.host.decode import MachineFault, Post, Request, decode
 from lpu_sw.host.protocol import TileDevice
 from lpu_sw.image import Image
 
-from .build import Build, BuildError, build_tile
+from .build import SIM_BUILD, Build, BuildError, build_tile
 from .runner import BenchFailed, run_build
 
 __all__ = ["RtlEngine", "serve"]
@@ -125,6 +125,8 @@ class _Process:
         self._socket.close()
         self._thread.join()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._failure:
+            shutil.rmtree(SIM_BUILD / "run" / self._folder.name, ignore_errors=True)
 
 
 async def serve(device: TileDevice, image: Image, address: str) -> None:

@@ -53,7 +53,7 @@ def run_bench(
     parameters : JSON values that the bench gets from `parameters`.
     public : further signals that the bench reads.
     fast : start from the registers' initial values and zeros, rather than from random state.
-    waves : record ``dump.fst`` in the folder of the run.
+    waves : record ``dump.vcd`` in the folder of the run.
 
     Returns the folder of the run. Raises `BenchFailed` when a test failed or none ran, `BuildError` when the
     simulator could not be built.
@@ -86,7 +86,7 @@ def run_build(
             seed=seed,
             plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % 0x7FFF_FFFF or 1}"],
             extra_env={_PARAMETERS: json.dumps(dict(parameters or {}))},
-            test_args=["--trace-file", str(folder / "dump.fst")] if waves else [],
+            test_args=["--trace-file", str(folder / "dump.vcd")] if waves else [],
             waves=waves,
             build_dir=made.folder,
             test_dir=folder,

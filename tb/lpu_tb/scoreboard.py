@@ -34,15 +34,25 @@ class Scoreboard:
         self._rng = np.random.default_rng(seed)
 
     async def fill(self) -> None:
-        """Give all memories random contents, the same on both sides. What the host cannot write stays as it is."""
+        """Give all memories the same random contents on both sides; the simulator adopts what the host cannot write."""
         self.state.randomise(self._rng)
         for window in (Window.WMEM, Window.VMEM, Window.SMEM):
             await self.device.write_window(window, self.state.export(window))
+        await self.adopt()
+
+    async def adopt(self) -> None:
+        """Give the simulator what the tile's accumulators and activation blocks hold, as after a fault."""
         accumulators = await self.device.read_window(Window.ACC)
         self.state.acc[:] = np.ascontiguousarray(accumulators).view("<i8")
         blocks = await self.device.read_window(Window.ACT)
         self.state.act[:] = np.ascontiguousarray(blocks[:, :-1]).view(np.int8)
         self.state.act_codes[:] = blocks[:, -1]
+
+    async def load(self, image: Image) -> None:
+        """Load an image on both sides."""
+        await self.device.load(image)
+        for section in image.sections:
+            self.state.load(section.window, section.words, section.address)
 
     async def run(self, image: Image, inbox: Sequence[int] | None = None, *, is_late: bool = False) -> TileSnapshot:
         """Load and run an image on both until it stops; raises `Mismatch` if any state then differs.
@@ -50,12 +60,8 @@ class Scoreboard:
         inbox : words for the program, by default those that the image brings.
         is_late : the tile gets each word only when it waits for one.
         """
-        program = image.to_program()
-        words = program.inbox if inbox is None else inbox
-        await self.device.load(image)
-        for section in program.sections:
-            self.state.load(section.window, section.words, section.address)
-
+        words = image.metadata.get("inbox", []) if inbox is None else inbox
+        await self.load(image)
         await self.device.start([] if is_late else words)
         for word in words if is_late else ():
             while not await self.device.register(Register.STATUS) & Status.WAITING:
@@ -63,6 +69,7 @@ class Scoreboard:
             await self.device.push(word)
         self.state.reset()
         self.state.inbox.extend(words)
+        program = image.to_program()
         simulator = Simulator(image.config, program.bundles, program.timings.tolist(), self.state)
         simulator.start()
         simulator.run()

@@ -11,6 +11,7 @@ CLAIMS = [
     "inbox_takes_its_depth_and_refuses_more",
     "reset_in_the_middle_is_survived",
     "memories_are_refused_while_a_program_runs",
+    "another_tile_is_noticed_before_anything_is_loaded",
     "first_access_waits_for_the_reset",
 ]
 

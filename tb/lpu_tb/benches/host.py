@@ -14,7 +14,8 @@ from lpu_isa.config import SHAPES
 from lpu_isa.fields import Operation
 from lpu_isa.host import REGION_SHIFT, Control, Register, Status, Window, beats, depth, stride
 from lpu_isa.icu import IcuOp
-from lpu_sw.host.protocol import TileDevice, window_address
+from lpu_sw.host.protocol import DeviceError, TileDevice, window_address
+from lpu_sw.image import Image
 
 from ..axi import CLOCK_NS, AxiTransport, bring_up
 from ..runner import parameters
@@ -294,6 +295,19 @@ async def memories_are_refused_while_a_program_runs(dut) -> None:
     await device.push(5)
     assert await device.finish() == Status.HALTED
     assert await device.register(Register.SCALARS + 4) == 5
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def another_tile_is_noticed_before_anything_is_loaded(dut) -> None:
+    """The ID and the fingerprint of the tile are checked first."""
+    transport = await bring_up(dut)
+    other = SHAPES["8x16"]
+    try:
+        await TileDevice(transport, other).load(Image(other, np.zeros((1, BundleFormat(other).beats), np.uint32)))
+    except DeviceError as error:
+        assert "found a tile of fingerprint" in str(error) and "(8x16)" in str(error)
+    else:
+        raise AssertionError("an image for another tile was loaded")
 
 
 async def _until(device: TileDevice, status: int) -> None:

@@ -2,17 +2,17 @@
 
 import cocotb
 import numpy as np
+from cocotb.triggers import FallingEdge, RisingEdge
 
+from lpu_isa.config import TileConfig
 from lpu_isa.faults import Fault
 from lpu_isa.host import Register, Status, Window
 from lpu_sw.host.protocol import TileDevice
 from lpu_sw.image import Image
 
-from ..axi import bring_up
+from ..fast_axi import FastTransport
 from ..runner import parameters
 from ..scoreboard import Mismatch, Scoreboard
-
-_KEPT = (Window.PROGRAM, Window.TIMING, Window.WMEM, Window.VMEM, Window.SMEM)
 
 
 @cocotb.test(timeout_time=2, timeout_unit="sec")
@@ -24,8 +24,7 @@ async def programs(dut) -> None:
     given = parameters()
     images = {path: Image.load(path) for path in given["images"]}
     config = next(iter(images.values())).config
-    scoreboard = Scoreboard(TileDevice(await bring_up(dut), config), given["seed"])
-    await scoreboard.fill()
+    scoreboard = await _scoreboard(dut, config, given["seed"])
     for _ in range(given.get("repeats", 1)):
         for path, image in images.items():
             try:
@@ -36,45 +35,56 @@ async def programs(dut) -> None:
 
 @cocotb.test(timeout_time=2, timeout_unit="sec")
 async def faults(dut) -> None:
-    """Each of ``faults`` (pairs of image and code) stops the tile with its code and leaves the memories alone, and
-    the image ``good`` then runs as it should."""
+    """Each of ``faults`` (pairs of image and code) stops the tile with its code; the image ``good`` then runs as it
+    should, and leaves the memories as if the faulty program had only been loaded."""
     given = parameters()
     good = Image.load(given["good"])
-    device = TileDevice(await bring_up(dut), good.config)
-    scoreboard = Scoreboard(device, given["seed"])
-    await scoreboard.fill()
+    scoreboard = await _scoreboard(dut, good.config, given["seed"])
+    device = scoreboard.device
     for path, code in given["faults"]:
         image = Image.load(path)
-        await device.load(image)
-        before = {window: await device.read_window(window) for window in _KEPT}
+        await scoreboard.load(image)
         await device.start(image.metadata.get("inbox", []))
         status = await device.finish()
         found = Fault(await device.register(Register.FAULT))
         assert status & Status.FAULTED and not status & Status.RUNNING, f"{path}: status {status}"
         assert found == code, f"{path}: fault {found.name}, expected {Fault(code).name}"
-        for window, words in before.items():
-            assert np.array_equal(await device.read_window(window), words), f"{path}: {window.name} has changed"
-        await scoreboard.fill()
-        await scoreboard.run(good)
+        assert np.array_equal(await device.read_window(Window.PROGRAM, 0, len(image.program)), image.program)
+        await scoreboard.adopt()
+        try:
+            await scoreboard.run(good)
+        except Mismatch as mismatch:
+            raise AssertionError(f"after {path}: {mismatch}") from None
 
 
 @cocotb.test(timeout_time=2, timeout_unit="sec")
 async def resets(dut) -> None:
-    """A RESET or STOP at any time in the run of ``image`` keeps the memories, and ``image`` then runs as it should."""
+    """A RESET or STOP at any time in the run of ``image`` stops the tile, and ``image`` then runs as it should."""
     given = parameters()
     image = Image.load(given["image"])
-    device = TileDevice(await bring_up(dut), image.config)
-    scoreboard = Scoreboard(device, given["seed"])
-    await scoreboard.fill()
-    await device.load(image)
+    scoreboard = await _scoreboard(dut, image.config, given["seed"])
+    device = scoreboard.device
+    await scoreboard.load(image)
     for delay in range(given["delays"]):
         await device.start(image.metadata.get("inbox", []))
         for _ in range(delay):
-            await device.register(Register.STATUS)  # some cycles each
+            await RisingEdge(dut.clk)
+        await FallingEdge(dut.clk)
         await (device.reset() if delay % 2 else device.stop())
         status = await device.register(Register.STATUS)
-        assert not status & (Status.RUNNING | Status.FAULTED), f"status {status} after {delay} accesses"
-        program = await device.read_window(Window.PROGRAM, 0, len(image.program))
-        assert np.array_equal(program, image.program)
+        assert not status & (Status.RUNNING | Status.FAULTED), f"status {status} after {delay} cycles"
+        assert np.array_equal(await device.read_window(Window.PROGRAM, 0, len(image.program)), image.program)
+        assert np.array_equal(await device.read_window(Window.WMEM), scoreboard.state.export(Window.WMEM)), (
+            f"weights changed after {delay} cycles"
+        )
     await scoreboard.fill()
     await scoreboard.run(image)
+
+
+async def _scoreboard(dut, config: TileConfig, seed: int) -> Scoreboard:
+    """The tile out of reset, its memories full of random words."""
+    transport = FastTransport(dut)
+    await transport.bring_up()
+    scoreboard = Scoreboard(TileDevice(transport, config), seed)
+    await scoreboard.fill()
+    return scoreboard
