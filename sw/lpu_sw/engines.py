@@ -1,5 +1,6 @@
 """Engines: what can run a compiled Llama. Found by name through the entry points of the group ``lpu.engine``."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,10 +75,12 @@ class Engine(Protocol):
 
     needs_tile : whether its jobs must be compiled; if not, its posts carry no cycles (0).
     clamped : lanes that the last run's quantisers of fixed scale clamped, valid when its posts have been taken.
+    cpu_seconds : processor time of the last run, likewise; what else the machine does changes it little.
     """
 
     needs_tile: bool
     clamped: int
+    cpu_seconds: float
 
     def prepare(self, job: Job, say: Callable[[str], None]) -> None:
         """Do what is no part of the run, such as building the hardware; ``say`` takes a line when it lasts.
@@ -178,6 +181,7 @@ class SimEngine:
 
     def __init__(self) -> None:
         self.clamped = 0
+        self.cpu_seconds = 0.0
 
     def prepare(self, job: Job, say: Callable[[str], None]) -> None:
         """Nothing is needed."""
@@ -185,8 +189,9 @@ class SimEngine:
     def generate(self, job: Job) -> Iterator[Post]:
         """Run the request on a new simulator."""
         device = SimDevice(job.compiled.program)
+        start = time.process_time()
         yield from driven(decode(device, job.compiled.facts, job.request))
-        self.clamped = device.state.clamped
+        self.clamped, self.cpu_seconds = device.state.clamped, time.process_time() - start
 
 
 class FloatEngine:
@@ -196,12 +201,18 @@ class FloatEngine:
 
     def __init__(self) -> None:
         self.clamped = 0
+        self.cpu_seconds = 0.0
 
     def prepare(self, job: Job, say: Callable[[str], None]) -> None:
         """Nothing is needed."""
 
     def generate(self, job: Job) -> Iterator[Post]:
         """Run the request in NumPy."""
+        start = time.process_time()
+        yield from self._posts(job)
+        self.cpu_seconds = time.process_time() - start
+
+    def _posts(self, job: Job) -> Iterator[Post]:
         request, context = job.request, job.model.config.max_positions
         check_request(request, context)
         sampler, llama = Sampler(request.temperature, request.seed), FloatLlama(job.model)

@@ -196,6 +196,7 @@ class Record:
             "temperature": request.temperature,
             "seed": request.seed,
             "wall_seconds": self.wall_seconds,
+            "cpu_seconds": plan.engine.cpu_seconds,
             "cycles_per_second": self.cycles_per_second,
             "tokens_per_second": len(self.posts) / self.wall_seconds,
             "compile_seconds": plan.compile_seconds,
