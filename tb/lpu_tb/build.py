@@ -232,9 +232,12 @@ def build_text(
                     waves=waves,
                     log_file=folder / "build.log",
                 )
+                is_made = (folder / name).exists()  # make may have been told not to build anything
             except RuntimeError:
+                is_made = False
+            if not is_made:
                 log = folder / "build.log"
                 last = log.read_text().splitlines()[-20:]
-                raise BuildError("\n".join([f"building {name} failed; {log} ends:", *last])) from None
+                raise BuildError("\n".join([f"building {name} failed; {log} ends:", *last]))
             finished.touch()
     return Build(folder, name)
