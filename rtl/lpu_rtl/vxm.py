@@ -298,7 +298,7 @@ class Vxm(wiring.Component):
             weight = delayed(m, row[column], 1, name=f"weight{lane}")
             convert = ConvertUnit(ACCUMULATOR_BITS, config.significand_bits)
             m.submodules[f"convert{lane}"] = convert
-            m.d.comb += [convert.integer.eq(Mux(is_acc, self.acc.data.sums[lane], weight)), convert.unit.eq(unit)]
+            m.d.comb += [convert.value.eq(Mux(is_acc, self.acc.data.sums[lane], weight)), convert.unit.eq(unit)]
             lanes.append(convert)
         return self._outcome(m, "convert", vxm.CONVERT, acc_valid | weights_valid, lanes)
 

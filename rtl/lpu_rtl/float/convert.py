@@ -27,7 +27,7 @@ class Convert(wiring.Component):
 
     Ports
     -----
-    integer : In(signed(integer_bits))
+    value : In(signed(integer_bits))
     unit : In(EXPONENT)                 Exponent field of the float that the integer 1 becomes.
     result : Out(float_layout(p))
     overflow : Out(1)                   With ``result``: it is too large, and undefined.
@@ -39,7 +39,7 @@ class Convert(wiring.Component):
         self.integer_bits = integer_bits
         self.significand_bits = significand_bits
         super().__init__({
-            "integer": In(signed(integer_bits)),
+            "value": In(signed(integer_bits)),
             "unit": In(EXPONENT),
             "result": Out(float_layout(significand_bits)),
             "overflow": Out(1),
@@ -53,8 +53,8 @@ class Convert(wiring.Component):
         width = n_groups * _GROUP_BITS
 
         # Magnitude, its highest possible one in the highest bit of the highest group.
-        is_negative = self.integer[-1]
-        magnitude = ((self.integer ^ is_negative.replicate(self.integer_bits)) + is_negative)[: self.integer_bits]
+        is_negative = self.value[-1]
+        magnitude = ((self.value ^ is_negative.replicate(self.integer_bits)) + is_negative)[: self.integer_bits]
         left = Cat(Const(0, width - self.integer_bits), delayed(m, magnitude, 1, name="magnitude"))
         top = Signal(EXPONENT)  # exponent field of a one in the highest bit
         m.d.comb += top.eq(self.unit + self.integer_bits - 1)

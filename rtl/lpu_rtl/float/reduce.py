@@ -150,7 +150,7 @@ class Reducer(wiring.Component):
         m.submodules.convert = convert = Convert(width, p)
         unit = Signal(EXPONENT)
         m.d.comb += unit.eq(delayed(m, field, 3, name="field_converted") - (p - 1 + REDUCE_FRACTION_BITS))
-        m.d.comb += [convert.integer.eq(running), convert.unit.eq(unit)]
+        m.d.comb += [convert.value.eq(running), convert.unit.eq(unit)]
         assert REDUCE == 5 + CONVERT
         return convert.result, convert.overflow
 
