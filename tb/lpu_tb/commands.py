@@ -1,0 +1,90 @@
+"""The commands of ``lpu`` that need the hardware description; the entry points of ``lpu.command`` name them."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from lpu_rtl.primitives import Technology
+from lpu_rtl.tile import Tile
+from lpu_sw.asm import assemble_file
+from lpu_sw.image import Image
+from lpu_sw.run import find_tile
+
+from .build import SIM_BUILD, TILE, build_tile, tile_text
+from .route import record
+from .runner import run_build
+from .synth import Area, areas, tool_versions
+
+__all__ = ["route", "rtl", "synth", "wave"]
+
+TileOption = Annotated[str, typer.Option("--tile", help="Shape of the tile: 4x4, 8x16 or 16x16.")]
+
+
+def _write(path: Path, contents: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"written  {path}")
+
+
+def _table(sizes: dict[str, Area]) -> list[str]:
+    width = max(map(len, sizes))
+    head = "".join(f"{name:>9}" for name in Area._fields)
+    return [f"{'':{width}}{head}"] + [
+        f"{name:{width}}" + "".join(f"{n:>9}" for n in size) for name, size in sizes.items()
+    ]
+
+
+def rtl(
+    tile: TileOption = "8x16",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
+) -> None:
+    """Write the Verilog of a tile, by default to sim_build/rtl/tile_SHAPE.v."""
+    path = output or SIM_BUILD / "rtl" / f"tile_{tile}.v"
+    text = tile_text(find_tile(tile))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    typer.echo(f"written  {path}: module {TILE}, {len(text):,} bytes")
+
+
+def wave(
+    kernel: Annotated[Path, typer.Argument(help="Assembly, .lpu.")] = Path("examples/kernels/matvec.lpu"),
+    tile: TileOption = "4x4",
+) -> None:
+    """Record the waveform of a kernel on the tile's Verilog."""
+    program = assemble_file(kernel, find_tile(tile))
+    with TemporaryDirectory() as folder:
+        image = Path(folder) / "kernel.lpuimg"
+        Image.from_program(program).save(image)
+        made = build_tile(program.config, fast=True, waves=True, say=typer.echo)
+        run = run_build(made, "lpu_tb.benches.kernel", name="wave", parameters={"image": str(image)}, waves=True)
+    path = run / "dump.vcd"
+    typer.echo(f"written  {path}, {path.stat().st_size:,} bytes")
+    typer.echo("open it with GTKWave (apt install gtkwave) or at https://app.surfer-project.org")
+    typer.echo("look at tile.icu: fetch.issue and fetch.pc show each bundle in its cycle, mxm and vxm what it starts")
+
+
+def synth(
+    tile: TileOption = "8x16",
+    json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = SIM_BUILD / "synth.json",
+) -> None:
+    """Count the ECP5 cells of the tile and of each of its units, with Yosys."""
+    config = find_tile(tile)
+    sizes = areas(Tile(config, Technology.ECP5), "tile", SIM_BUILD / "fpga" / config.name)
+    for line in _table(sizes):
+        typer.echo(line)
+    figures = {"tile": config.name, "tools": tool_versions()}
+    _write(json_file, figures | {"areas": {name: size._asdict() for name, size in sizes.items()}})
+
+
+def route(
+    tile: TileOption = "8x16",
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Of the placer; may be repeated.")] = None,
+    target_mhz: Annotated[float, typer.Option(help="Clock that the placer works towards.")] = 115.0,
+    json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = SIM_BUILD / "route.json",
+) -> None:
+    """Place and route what sets the clock, for the LFE5U-85F, with nextpnr: minutes a seed."""
+    config = find_tile(tile)
+    _write(json_file, record(config, SIM_BUILD / "fpga" / config.name, seeds or [1], target_mhz, typer.echo))
