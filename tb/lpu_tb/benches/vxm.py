@@ -10,13 +10,14 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from lpu_isa import sxm, vxm
 from lpu_isa.config import TileConfig
+from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS, Slot
 from lpu_isa.mxm import TRACKERS
 from lpu_rtl.interfaces import issue_operands
 from lpu_sw.sim.state import TileState
 
 from ..runner import parameters
-from .vxm_passes import Access, Issued, PassSequence, observable_accesses
+from .vxm_passes import Access, Issued, PassSequence, clash, faulty_pass, observable_accesses, random_state
 
 _ACCUMULATOR_BITS = 44
 
@@ -168,11 +169,15 @@ def _equal(what: str, found: Any, wanted: Any) -> None:
 async def passes_do_what_the_simulator_does(dut) -> None:
     """Overlapping passes: all memories at the end, and each access in its cycle."""
     config = TileConfig(**parameters()["config"])
-    sequence = PassSequence(config, parameters()["seed"], parameters()["n_passes"])
-    around = _Surroundings(dut, config, sequence.initial, sequence.words)
     Clock(dut.clk, 10, unit="ns").start()
-    await _run(dut, around, sequence.passes, sequence.end + 10)
+    for seed in parameters()["seeds"]:
+        sequence = PassSequence(config, seed, parameters()["n_passes"])
+        around = _Surroundings(dut, config, sequence.initial, sequence.words)
+        await _run(dut, around, sequence.passes, sequence.end + 10)
+        _compare(around, sequence)
 
+
+def _compare(around: _Surroundings, sequence: PassSequence) -> None:
     assert not around.faults
     wanted: Counter[Access] = Counter()
     for issued in sequence.passes:
@@ -197,3 +202,37 @@ async def passes_do_what_the_simulator_does(dut) -> None:
         last = max((access.cycle for access in observable_accesses(issued)), default=issued.cycle)
         assert around.busy.issuperset(range(issued.cycle + 1, last + 1))
     assert max(around.busy) <= sequence.end
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def faults_come_when_the_simulator_says(dut) -> None:
+    """One pass at a time; those that look at the operation alone come a cycle after issue."""
+    config = TileConfig(**parameters()["config"])
+    rng = np.random.default_rng(parameters()["seeds"][0])
+    Clock(dut.clk, 10, unit="ns").start()
+    seen: Counter[Fault] = Counter()
+    for _ in range(parameters()["n_passes"]):
+        faulty = faulty_pass(config, rng)
+        around = _Surroundings(dut, config, faulty.state, faulty.words)
+        faulty.issued.cycle = 1
+        await _run(dut, around, [faulty.issued], faulty.cycle + 4)
+        wanted = max(faulty.cycle, 1) + faulty.issued.cycle
+        assert around.faults, faulty
+        assert around.faults[0] == (wanted, faulty.fault), faulty
+        seen[faulty.fault] += 1
+    assert set(seen) == {Fault.CONFLICT, Fault.ADDRESS, Fault.COUNT, Fault.FLOAT, Fault.FUNCTION}, seen
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def clashes_are_faults(dut) -> None:
+    """A pass that is issued too early for a unit, a port or the slot is noticed before it could do harm."""
+    config = TileConfig(**parameters()["config"])
+    rng = np.random.default_rng(parameters()["seeds"][0])
+    Clock(dut.clk, 10, unit="ns").start()
+    for _ in range(parameters()["n_passes"]):
+        state, words = random_state(rng, config)
+        met = clash(config, state, rng)
+        around = _Surroundings(dut, config, state, words)
+        await _run(dut, around, met.passes, met.cycle + 2)
+        faults = {fault for cycle, fault in around.faults if cycle <= met.cycle}
+        assert faults & met.faults, (met, around.faults)

@@ -9,6 +9,7 @@ import numpy as np
 
 from lpu_isa import sxm, vxm
 from lpu_isa.config import TileConfig
+from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS, Slot, Use
 from lpu_isa.formats import EXPONENT_BIAS
 from lpu_isa.host import Window
@@ -22,9 +23,12 @@ from lpu_sw.sim.state import TileState, Trap
 from lpu_sw.sim.sxm import Switch
 from lpu_sw.sim.vxm import Pass
 
-__all__ = ["Access", "Issued", "PassSequence", "observable_accesses", "random_pass", "random_state"]
+__all__ = ["Access", "Clash", "FaultyPass", "Issued", "PassSequence", "clash", "faulty_pass", "observable_accesses",
+           "random_state"]  # fmt: skip
 
-INTEGER_REGISTERS = range(1, 8)
+SPOILED_REGISTER = 1
+"""Register that no pass names but one that is to fault."""
+INTEGER_REGISTERS = range(2, 8)
 """Registers that hold small integers, for addresses and counts."""
 FLOAT_REGISTERS = range(8, 24)
 """Registers that hold floats."""
@@ -52,7 +56,7 @@ class Issued:
     reduced: dict[int, int] = field(default_factory=dict)
 
 
-def random_floats(rng: np.random.Generator, config: TileConfig, shape, spread: int = 12) -> np.ndarray:
+def random_floats(rng: np.random.Generator, config: TileConfig, shape, spread: int) -> np.ndarray:
     """Encoded floats of moderate size, among them zeros of both signs and zeros with a fraction; uint32."""
     p = config.significand_bits
     exponent = EXPONENT_BIAS + rng.integers(-spread, spread // 2, shape)
@@ -61,12 +65,17 @@ def random_floats(rng: np.random.Generator, config: TileConfig, shape, spread: i
     return words.astype(np.uint32)
 
 
-def random_state(rng: np.random.Generator, config: TileConfig) -> tuple[TileState, dict[str, np.ndarray]]:
-    """A state whose numbers seldom fault, and the encoded words of vector and scale SRAM as they were loaded."""
+def random_state(
+    rng: np.random.Generator, config: TileConfig, spread: int = 12
+) -> tuple[TileState, dict[str, np.ndarray]]:
+    """A state, and the encoded words of vector and scale SRAM as they were loaded.
+
+    spread : of the exponents; with the default few passes fault.
+    """
     state = TileState(config)
     words = {
-        "vmem": random_floats(rng, config, (config.vmem_words, config.rows)),
-        "smem": random_floats(rng, config, (config.smem_words, config.rows)),
+        "vmem": random_floats(rng, config, (config.vmem_words, config.rows), spread),
+        "smem": random_floats(rng, config, (config.smem_words, config.rows), spread),
     }
     state.load(Window.VMEM, words["vmem"])
     state.load(Window.SMEM, words["smem"])
@@ -76,7 +85,7 @@ def random_state(rng: np.random.Generator, config: TileConfig) -> tuple[TileStat
     for register in INTEGER_REGISTERS:
         state.registers[register] = int(rng.integers(-2, 5))
     for register in FLOAT_REGISTERS:
-        state.registers[register] = int(random_floats(rng, config, ()))
+        state.registers[register] = int(random_floats(rng, config, (), spread))
     return state, words
 
 
@@ -192,6 +201,16 @@ def observable_accesses(issued: Issued) -> Counter[Access]:
     return seen
 
 
+def _prepare(config: TileConfig, state: TileState, issued: Issued) -> Pass:
+    """Note what the pass touches, and bind it to the state."""
+    issued.use = vxm.use(config, issued.op, state.registers)
+    if issued.switch is not None:
+        switched = sxm.use(config, issued.switch, state.registers)
+        issued.use = Use(issued.use.accesses + switched.accesses, issued.use.claims)
+    switch = None if issued.switch is None else Switch(state, issued.switch)
+    return Pass(state, Arithmetic(state.float_format), issued.op, switch)
+
+
 class PassSequence:
     """``n_passes`` random passes, each issued as soon as it may be, or some cycles later.
 
@@ -207,20 +226,14 @@ class PassSequence:
         rng = np.random.default_rng(seed)
         self.initial, self.words = random_state(np.random.default_rng(seed), config)
         self.final, _ = random_state(np.random.default_rng(seed), config)
-        arithmetic = Arithmetic(self.final.float_format)
         table = ReservationTable()
         self.passes: list[Issued] = []
         self.end = 0
         while len(self.passes) < n_passes:
             issued = random_pass(rng, config, self.final.registers)
-            issued.use = vxm.use(config, issued.op, self.final.registers)
-            if issued.switch is not None:
-                switched = sxm.use(config, issued.switch, self.final.registers)
-                issued.use = Use(issued.use.accesses + switched.accesses, issued.use.claims)
+            operation = _prepare(config, self.final, issued)
             if not _is_consistent(issued.use):
                 continue
-            switch = None if issued.switch is None else Switch(self.final, issued.switch)
-            operation = Pass(self.final, arithmetic, issued.op, switch)
             try:
                 operation.compute()
             except Trap:
@@ -248,3 +261,94 @@ class PassSequence:
         issued.cycle = cycle
         self.passes.append(issued)
         self.end = max([self.end, *(cycle + int(access.cycle.max()) for access in issued.use.accesses)])
+
+
+class FaultyPass(NamedTuple):
+    """A pass that faults, the state in which it does, and when the simulator says so (cycles after issue)."""
+
+    issued: Issued
+    state: TileState
+    words: dict[str, np.ndarray]
+    fault: Fault
+    cycle: int
+
+
+def _spoil(rng: np.random.Generator, config: TileConfig, issued: Issued, state: TileState) -> None:
+    """Make one field of a pass illegal, or nothing when its values are to fault."""
+    op = issued.op
+    spoiled = str(rng.choice(["x", "b", "c", "d", "q", "count", "lanes", "interval", "block", "switch", "values"]))
+    register = SPOILED_REGISTER
+    if spoiled in ("x", "b", "c", "d", "q"):
+        # Past the end at once, some steps later, or by a register that makes the address negative or huge.
+        depth = 1 << vxm.slot(config).by_name[spoiled].bits
+        first, step = int(rng.integers(depth - 3, depth)), int(rng.integers(1, 4))
+        op.update({spoiled: first, f"{spoiled}_reg": 0, f"{spoiled}_step": step})
+        if rng.random() < 0.5:
+            state.registers[register] = int(rng.choice([-depth, -(1 << 31), (1 << 31) - 1, depth]))
+            op[f"{spoiled}_reg"] = register
+    elif spoiled == "count":
+        state.registers[register] = int(rng.choice([-op["count"], 1024 - op["count"], -(1 << 31)]))
+        op["count_reg"] = register
+    elif spoiled == "lanes":
+        state.registers[register] = int(rng.choice([-op["lanes"], config.rows + 1 - op["lanes"], 1 << 30]))
+        op["lanes_reg"] = register
+    elif spoiled == "interval":
+        op["interval"] = 0 if op["quantise"] == Quantise.NONE else 2
+    elif spoiled == "block":
+        op["block"] = 0
+    elif spoiled == "switch":
+        issued.switch = None if issued.switch else _defaults(sxm.slot(config)) | {"op": SxmOp.ROTATE}
+
+
+def faulty_pass(config: TileConfig, rng: np.random.Generator) -> FaultyPass:
+    """A pass that the simulator lets fault, of any kind that a pass alone can cause."""
+    while True:
+        seed = int(rng.integers(1 << 30))
+        state, words = random_state(np.random.default_rng(seed), config, spread=int(rng.choice([12, 120])))
+        issued = random_pass(rng, config, state.registers)
+        _prepare(config, state, issued)
+        if not _is_consistent(issued.use):
+            continue
+        _spoil(rng, config, issued, state)
+        switch = None if issued.switch is None else Switch(state, issued.switch)
+        try:
+            with np.errstate(all="ignore"):
+                Pass(state, Arithmetic(state.float_format), issued.op, switch).compute()
+        except Trap as trap:
+            return FaultyPass(issued, state, words, trap.fault, trap.cycle)
+
+
+_UNITS = ("vxm.convert", "vxm.multiply", "vxm.add", "vxm.function", "vxm.gain", "vxm.result", "vmem.b", "smem.c")
+_WATCHED = {"vxm": Fault.ISSUE} | dict.fromkeys(_UNITS, Fault.CONFLICT)
+"""Resources of which the hardware notices that two passes claim them in one cycle, and the fault that it raises."""
+
+
+class Clash(NamedTuple):
+    """Two passes, the second issued too early; the faults that must come, and the cycle in which they meet first."""
+
+    passes: list[Issued]
+    faults: set[Fault]
+    cycle: int
+
+
+def clash(config: TileConfig, state: TileState, rng: np.random.Generator) -> Clash:
+    """Two passes, each legal, that claim a watched resource in one cycle."""
+    while True:
+        passes = [random_pass(rng, config, state.registers) for _ in range(2)]
+        try:
+            for issued in passes:
+                _prepare(config, state, issued).compute()
+        except Trap:
+            continue
+        if not all(_is_consistent(issued.use) for issued in passes):
+            continue
+        first, second = passes
+        first.cycle, second.cycle = 1, 2 + int(rng.integers(0, 20))
+        taken, wanted = (
+            {(claim.resource, issued.cycle + cycle) for claim in issued.use.claims for cycle in claim.cycle.tolist()}
+            for issued in passes
+        )
+        met = {(resource, cycle) for resource, cycle in taken & wanted if resource in _WATCHED}
+        if met:
+            earliest = max(second.cycle + 1, min(cycle for _, cycle in met))
+            return Clash(passes, {_WATCHED[resource] for resource, _ in met}, earliest)
