@@ -2,8 +2,9 @@
 
 Byte address bits 23..20 choose a region: 0 the registers, 1.. the memory windows in the order of `Window`. Within a
 window a memory word takes ``stride(window)`` bytes (a power of two), its 32-bit beats lowest first. A window may be
-accessed only while the tile is not running (else SLVERR, nothing changed). Strobes: the weight window takes any
-strobe, every other window and register takes 15 (0 changes nothing and answers OK; anything else is SLVERR).
+accessed only while the tile does not run, a memory of data also while it waits in RECV (else SLVERR, nothing
+changed). Strobes: the weight window takes any strobe, every other window and register takes 15 (0 changes nothing
+and answers OK; anything else is SLVERR).
 """
 
 from enum import IntEnum
