@@ -25,6 +25,7 @@ __all__ = [
     "MemoryWrite",
     "RegisterRead",
     "RegisterWrite",
+    "WEIGHT_READ_LATENCY",
     "WeightRead",
     "WeightWrite",
     "accumulator_layout",
@@ -36,6 +37,10 @@ __all__ = [
 
 FAULT_BITS = ceil_log2(max(Fault) + 1)
 """A unit's ``fault`` output: a `Fault` code for one cycle, else 0."""
+
+WEIGHT_READ_LATENCY = 3
+"""Cycles from address to word of the weight SRAM. One more than other memories have: it is as large as the chip, and
+the address needs a cycle to get there."""
 
 LATE_SCALARS = ("multiply_reg", "add_reg", "gain_reg")
 """Register fields of the vector slot that are read when their unit starts, not at issue."""
@@ -94,7 +99,7 @@ def MemoryWrite(config: TileConfig, depth: int) -> Signature:
 
 
 def WeightRead(config: TileConfig) -> Signature:
-    """`MemoryRead` of weight words."""
+    """``address`` in cycle c while ``enable`` is high, ``data`` in c + `WEIGHT_READ_LATENCY`, for that cycle only."""
     return MemoryRead(config.wmem_words, weight_layout(config))
 
 

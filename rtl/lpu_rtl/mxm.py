@@ -3,7 +3,6 @@
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out, Signature, connect, flipped
-from amaranth.utils import exact_log2
 
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
@@ -12,8 +11,8 @@ from lpu_isa.mxm import ACCUMULATE_OFFSET, ACT_READ, TRACKERS, WMEM_READ, Base, 
 from lpu_isa.mxm import slot as mxm_slot
 
 from .address import NestedAddress, NestedLoop
-from .interfaces import FAULT_BITS, AccumulatorRead, BlockWrite, Issue, WeightRead, accumulator_layout
-from .primitives import Multiplier18, Technology
+from .interfaces import FAULT_BITS, WEIGHT_READ_LATENCY, AccumulatorRead, BlockWrite, Issue, WeightRead
+from .primitives import Multiplier18, Technology, replicated
 
 __all__ = ["BlockRead", "Mxm", "block_layout"]
 
@@ -21,9 +20,9 @@ _BYTE = 8
 _CODE_BITS = 8
 _LUT_RAM = {"ram_style": "distributed"}
 """Keeps Yosys from using block RAMs, which are all needed elsewhere and would be slower without an output register."""
-_WEIGHT_DATA = WMEM_READ + 2
-_PRODUCT = _WEIGHT_DATA + 2
-"""Cycle in which a product can be used: the multipliers have a register before and one behind."""
+_ACT_DATA = ACT_READ + 1
+_WEIGHT_DATA = WMEM_READ + WEIGHT_READ_LATENCY
+"""Cycle of a step in which its weights meet its activations."""
 
 
 def block_layout(config: TileConfig) -> data.StructLayout:
@@ -79,45 +78,6 @@ class _ActivationBuffer(wiring.Component):
         return m
 
 
-class _DotProduct(wiring.Component):
-    """One row: products of weights and activations, summed by a tree with a register a level.
-
-    Ports
-    -----
-    weights, activations : In       Cycle c.
-    sum : Out                       Cycle c + 2 + tree levels.
-    """
-
-    def __init__(self, cols: int, technology: Technology) -> None:
-        self.cols, self.technology = cols, technology
-        factors = data.ArrayLayout(signed(_BYTE), cols)
-        super().__init__({
-            "weights": In(factors),
-            "activations": In(factors),
-            "sum": Out(signed(2 * _BYTE + exact_log2(cols))),
-        })  # fmt: skip
-
-    def elaborate(self, platform) -> Module:
-        m = Module()
-        terms = []
-        for col in range(self.cols):
-            multiplier = Multiplier18(is_signed=True, technology=self.technology)
-            m.submodules[f"col{col}"] = multiplier
-            m.d.comb += [multiplier.a.eq(self.weights[col]), multiplier.b.eq(self.activations[col])]
-            terms.append(multiplier.product[: 2 * _BYTE].as_signed())
-        level = 0
-        while len(terms) > 1:
-            sums = []
-            for index in range(0, len(terms), 2):
-                shape = signed(len(terms[0]) + 1)
-                total = Signal(shape, name=f"level{level}_{index // 2}", reset_less=True)
-                m.d.sync += total.eq(terms[index] + terms[index + 1])
-                sums.append(total)
-            terms, level = sums, level + 1
-        m.d.comb += self.sum.eq(terms[0])
-        return m
-
-
 def _shifted(total: Value, amount: Value) -> Value:
     """``total << amount >> len(total)`` with floor: from the sign alone to a shift to the left.
 
@@ -130,58 +90,101 @@ def _shifted(total: Value, amount: Value) -> Value:
     return total[width:].as_signed()
 
 
-class _Accumulators(wiring.Component):
-    """The accumulator bank in LUT RAM: one entry read, added to and written a cycle, another one read.
+class _Row(wiring.Component):
+    """One row: multipliers, adder tree, shift, and its part of the accumulator bank in LUT RAM.
 
-    Ports
-    -----
-    enable, address : In            Cycle c; the entry changes at the end of it.
-    terms : In                      What is added to each sum, or replaces it when ``replace``.
-    base : In(8)                    Stored with the entry.
-    overflow : Out(1)               In cycle c: a sum does not fit.
-    read : In(AccumulatorRead)      Address in cycle c, entry in cycle c + 1.
+    Rows lie far apart on the chip. So what all of them are told comes a cycle early and is registered in each.
+
+    Ports, in cycles of a step
+    --------------------------
+    activations : In                        Before `_WEIGHT_DATA`.
+    weights : In                            `_WEIGHT_DATA`.
+    amount, is_zero : In                    Before the shift; see `_shifted`.
+    enable, address, replace : In           In the cycle of the shift; the entry is read and written in the next.
+    overflow : Out(1)                       After that: the sum did not fit.
+    read_address : In, read_sum : Out       Any entry; the sum a cycle later.
     """
 
-    def __init__(self, config: TileConfig) -> None:
-        self.config = config
+    def __init__(self, config: TileConfig, amounts: range, technology: Technology) -> None:
+        self.config, self.technology = config, technology
+        factors = data.ArrayLayout(signed(_BYTE), config.cols)
         super().__init__({
+            "activations": In(factors),
+            "weights": In(factors),
+            "amount": In(amounts),
+            "is_zero": In(1),
             "enable": In(1),
             "address": In(address_bits(config.accumulators)),
-            "terms": In(data.ArrayLayout(signed(ACCUMULATOR_BITS), config.rows)),
             "replace": In(1),
-            "base": In(_CODE_BITS),
             "overflow": Out(1),
-            "read": In(AccumulatorRead(config)),
+            "read_address": In(address_bits(config.accumulators)),
+            "read_sum": Out(signed(ACCUMULATOR_BITS)),
         })  # fmt: skip
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        config = self.config
-        layout = accumulator_layout(config)
-        m.submodules.bank = bank = memory.Memory(shape=layout, depth=config.accumulators, init=[], attrs=_LUT_RAM)
-        write, old, read = bank.write_port(), bank.read_port(domain="comb"), bank.read_port(domain="comb")
-        read_q = Signal(layout, reset_less=True)
-        does_not_fit = Signal(config.rows)
-        for row in range(config.rows):
-            addend = Signal(signed(ACCUMULATOR_BITS), name=f"addend{row}")
-            term, total = self.terms[row], Signal(signed(ACCUMULATOR_BITS), name=f"total{row}")
-            m.d.comb += [
-                addend.eq(Mux(self.replace, 0, old.data.sums[row])),
-                total.eq(addend + term),
-                does_not_fit[row].eq((addend[-1] == term[-1]) & (total[-1] != term[-1])),
-                write.data.sums[row].eq(total),
-            ]
-        m.d.sync += read_q.eq(read.data)
-        m.d.comb += [
-            old.addr.eq(self.address),
-            write.addr.eq(self.address),
-            write.en.eq(self.enable),
-            write.data.base.eq(self.base),
-            self.overflow.eq(self.enable & does_not_fit.any()),
-            read.addr.eq(self.read.address),
-            self.read.data.eq(read_q),
-        ]
+        term = Signal(signed(ACCUMULATOR_BITS), reset_less=True)
+        shifted = _shifted(self._sum(m), self._here(m, "amount"))
+        is_zero = self._here(m, "is_zero")
+        with m.If(is_zero):
+            m.d.sync += term.eq(0)
+        with m.Else():
+            m.d.sync += term.eq(shifted)
+        self._accumulate(m, term)
         return m
+
+    def _here(self, m: Module, port: str) -> Value:
+        """What a port was told a cycle ago, in this row's register."""
+        return replicated(m, f"{port}_here", Value.cast(getattr(self, port)), self.technology)
+
+    def _sum(self, m: Module) -> Value:
+        """The sum of the products; the last two levels of the tree share a cycle."""
+        activations = self._here(m, "activations")
+        terms = []
+        for col in range(self.config.cols):
+            multiplier = Multiplier18(is_signed=True, technology=self.technology)
+            m.submodules[f"col{col}"] = multiplier
+            m.d.comb += [
+                multiplier.a.eq(self.weights[col]),
+                multiplier.b.eq(activations.word_select(col, _BYTE).as_signed()),
+            ]
+            terms.append(multiplier.product[: 2 * _BYTE].as_signed())
+        while len(terms) > 1:
+            n_terms = 4 if len(terms) == 4 else 2
+            sums = []
+            for first in range(0, len(terms), n_terms):
+                group = terms[first : first + n_terms]
+                while len(group) > 1:
+                    group = [a + b for a, b in zip(group[::2], group[1::2], strict=True)]
+                total = Signal(group[0].shape(), name=f"sum{len(terms) // n_terms}_{first}", reset_less=True)
+                m.d.sync += total.eq(group[0])
+                sums.append(total)
+            terms = sums
+        return terms[0]
+
+    def _accumulate(self, m: Module, term: Value) -> None:
+        shape, depth = signed(ACCUMULATOR_BITS), self.config.accumulators
+        m.submodules.bank = bank = memory.Memory(shape=shape, depth=depth, init=[], attrs=_LUT_RAM)
+        write, old, read = bank.write_port(), bank.read_port(domain="comb"), bank.read_port(domain="comb")
+        enable, address, replace = (self._here(m, port) for port in ("enable", "address", "replace"))
+        addend, total = Signal(shape), Signal(shape)
+        overflow = Signal(reset_less=True)
+        read_q = Signal(shape, reset_less=True)
+        m.d.comb += [
+            addend.eq(Mux(replace, 0, old.data)),
+            total.eq(addend + term),
+            old.addr.eq(address),
+            write.addr.eq(address),
+            write.en.eq(enable),
+            write.data.eq(total),
+            read.addr.eq(self.read_address),
+            self.overflow.eq(overflow),
+            self.read_sum.eq(read_q),
+        ]
+        m.d.sync += [
+            overflow.eq(enable & (addend[-1] == term[-1]) & (total[-1] != term[-1])),
+            read_q.eq(read.data),
+        ]
 
 
 class Mxm(wiring.Component):
@@ -232,6 +235,9 @@ class Mxm(wiring.Component):
         config = self.config
         accumulate = ACCUMULATE_OFFSET + config.tree_levels
         shift = accumulate - 1
+        # Two registers of the multipliers, and the tree; the activations have a replica, the amount is made meanwhile.
+        assert shift == _WEIGHT_DATA + 2 + config.tree_levels - 1
+        assert _ACT_DATA + 1 == _WEIGHT_DATA and _ACT_DATA + 2 <= shift - 1
         op, operands = self.issue.op, self.issue.operands
 
         def later(value: Value, at: int, until: int, name: str) -> Value:
@@ -315,46 +321,51 @@ class Mxm(wiring.Component):
         ]
         m.d.sync += block.eq(buffer.block)
 
-        # Products and their sums.
-        sums = []
-        for row in range(config.rows):
-            product = _DotProduct(config.cols, self.technology)
-            m.submodules[f"row{row}"] = product
-            m.d.comb += [product.weights.eq(self.weights.data[row]), product.activations.eq(block.values)]
-            sums.append(product.sum)
-
-        # Beside them the amount of the shift: len(sum) more than the left shift, so that it is not negative.
-        unit = ACCUMULATOR_FRACTION_BITS + len(sums[0])
-        largest = unit + ACCUMULATOR_HEADROOM
+        # The amount of the shift: the width of a sum more than the left shift, so that it is not negative.
+        unit = ACCUMULATOR_FRACTION_BITS + 2 * _BYTE + config.tree_levels
+        amounts = range(unit + ACCUMULATOR_HEADROOM + 1)
         spread = Signal(signed(_CODE_BITS + 1), reset_less=True)
         is_zero = Signal(reset_less=True)
-        amount = Signal(range(largest + 1), reset_less=True)
-        is_too_large = Signal()
+        amount = Signal(amounts, reset_less=True)
         m.d.sync += [spread.eq(block.code - base), is_zero.eq(block.code == 0)]
         with m.If(spread < -unit):
             m.d.sync += amount.eq(0)
         with m.Else():
             m.d.sync += amount.eq(spread + unit)
-        m.d.comb += is_too_large.eq(~is_zero & (spread > ACCUMULATOR_HEADROOM))
+        is_too_large = ~is_zero & (spread > ACCUMULATOR_HEADROOM)
 
-        amount = later(amount, _PRODUCT, shift, "amount")
-        is_zero = later(is_zero, _WEIGHT_DATA + 1, shift, "is_zero")
-        terms = Signal(data.ArrayLayout(signed(ACCUMULATOR_BITS), config.rows), reset_less=True)
-        for row in range(config.rows):
-            with m.If(is_zero):
-                m.d.sync += terms[row].eq(0)
-            with m.Else():
-                m.d.sync += terms[row].eq(_shifted(sums[row], amount))
+        amount = later(amount, _ACT_DATA + 2, shift - 1, "amount")
+        row_is_zero = later(is_zero, _ACT_DATA + 1, shift - 1, "is_zero")
+        acc_address = later(walks["acc"].address, WMEM_READ, shift, "acc_address")
+        replace = later(replace, WMEM_READ, shift, "replace")
+        overflows = []
+        for index in range(config.rows):
+            m.submodules[f"row{index}"] = row = _Row(config, amounts, self.technology)
+            m.d.comb += [
+                row.activations.eq(block.values),
+                row.weights.eq(self.weights.data[index]),
+                row.amount.eq(amount),
+                row.is_zero.eq(row_is_zero),
+                row.enable.eq(at[shift] & ~self.stop),
+                row.address.eq(acc_address),
+                row.replace.eq(replace),
+                row.read_address.eq(self.acc.address),
+                self.acc.data.sums[index].eq(row.read_sum),
+            ]
+            overflows.append(row.overflow)
 
-        m.submodules.accumulators = accumulators = _Accumulators(config)
+        # The base codes of the entries.
+        depth = config.accumulators
+        m.submodules.bases = bases = memory.Memory(shape=_CODE_BITS, depth=depth, init=[], attrs=_LUT_RAM)
+        base_write, base_read = bases.write_port(), bases.read_port(domain="comb")
+        base_q = Signal(_CODE_BITS, reset_less=True)
+        m.d.sync += base_q.eq(base_read.data)
         m.d.comb += [
-            accumulators.enable.eq(at[accumulate]),
-            accumulators.address.eq(later(walks["acc"].address, WMEM_READ, accumulate, "acc_address")),
-            accumulators.terms.eq(terms),
-            accumulators.replace.eq(later(replace, WMEM_READ, accumulate, "replace")),
-            accumulators.base.eq(later(base, ACT_READ + 1, accumulate, "base")),
-            accumulators.read.address.eq(self.acc.address),
-            self.acc.data.eq(accumulators.read.data),
+            base_write.en.eq(at[accumulate]),
+            base_write.addr.eq(later(acc_address, shift, accumulate, "base_address")),
+            base_write.data.eq(later(base, _ACT_DATA, accumulate, "base")),
+            base_read.addr.eq(self.acc.address),
+            self.acc.data.base.eq(base_q),
         ]
 
         outside = [
@@ -362,15 +373,19 @@ class Mxm(wiring.Component):
             later(walks["act"].is_outside, WMEM_READ, ACT_READ, "act_outside") & at[ACT_READ],
             later(walks["acc"].is_outside, WMEM_READ, accumulate, "acc_outside") & at[accumulate],
         ]
-        too_large = later(is_too_large, _WEIGHT_DATA + 1, accumulate, "too_large") & at[accumulate]
-        m.d.sync += self.fault.eq(Fault.NONE)
+        too_large = later(is_too_large, _ACT_DATA + 1, accumulate, "too_large") & at[accumulate]
+        early, was_stopped = Signal(FAULT_BITS), Signal()
+        m.d.sync += [early.eq(Fault.NONE), was_stopped.eq(self.stop)]
         with m.If(~self.stop):
             for fault, is_raised in (  # the lowest code comes last and wins
-                (Fault.ACCUMULATOR, accumulators.overflow | too_large),
+                (Fault.ACCUMULATOR, too_large),
                 (Fault.COUNT, loop.is_bad_count),
                 (Fault.ADDRESS, Cat(outside).any()),
                 (Fault.ISSUE, loop.is_clash),
             ):
                 with m.If(is_raised):
-                    m.d.sync += self.fault.eq(fault)
+                    m.d.sync += early.eq(fault)
+        # No code of this unit is higher than that of an overflow.
+        overflow = Mux(Cat(overflows).any() & ~was_stopped, Fault.ACCUMULATOR, Fault.NONE)
+        m.d.comb += self.fault.eq(Mux(early.any(), early, overflow))
         return m

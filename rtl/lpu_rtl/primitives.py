@@ -11,12 +11,12 @@ Source of names and settings: Lattice FPGA-TN-02204 (memory) and FPGA-TN-02205 (
 from collections.abc import Sequence
 from enum import Enum
 
-from amaranth import ClockSignal, Const, Instance, Module, Signal, signed
+from amaranth import ClockSignal, Const, Instance, Module, Signal, Value, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-__all__ = ["EBR_BITS", "SLICE_BITS", "Ebr", "Multiplier18", "TableRom", "Technology"]
+__all__ = ["EBR_BITS", "SLICE_BITS", "Ebr", "Multiplier18", "Replica", "TableRom", "Technology", "replicated"]
 
 EBR_BITS = 18 * 1024
 """Bits of one block RAM."""
@@ -276,3 +276,61 @@ class Multiplier18(wiring.Component):
             i_SOURCEB=Const(0, 1),
             **_bits("o_P", self.product),
         )
+
+
+class Replica(wiring.Component):
+    """A register that synthesis keeps although others hold the same value.
+
+    A signal that goes to all of the chip takes two cycles of an ECP5: from its source to a replica in each region, and
+    from there on. Plain registers with one input would be merged into one.
+
+    Parameters
+    ----------
+    width : int
+        Bits, at least 1.
+    technology : Technology
+        ``GENERIC`` or ``ECP5`` (a TRELLIS_FF a bit).
+
+    Ports
+    -----
+    source : In(width)      Cycle c.
+    copy : Out(width)       Cycle c + 1. Undefined after a reset.
+    """
+
+    def __init__(self, width: int, technology: Technology = Technology.GENERIC) -> None:
+        if width < 1:
+            raise ValueError(f"width must be at least 1, not {width!r}")
+        self.width = width
+        self.technology = technology
+        super().__init__({"source": In(width), "copy": Out(width)})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        if self.technology is Technology.ECP5:
+            for bit in range(self.width):
+                m.submodules[f"bit{bit}"] = Instance(
+                    "TRELLIS_FF",
+                    p_GSR="DISABLED",
+                    p_CEMUX="1",
+                    p_CLKMUX="CLK",
+                    p_LSRMUX="LSR",
+                    p_SRMODE="LSR_OVER_CE",
+                    p_REGSET="RESET",
+                    i_CLK=ClockSignal(),
+                    i_CE=Const(1, 1),
+                    i_LSR=Const(0, 1),
+                    i_DI=self.source[bit],
+                    o_Q=self.copy[bit],
+                )
+        else:
+            copy = Signal(self.width, reset_less=True)
+            m.d.sync += copy.eq(self.source)
+            m.d.comb += self.copy.eq(copy)
+        return m
+
+
+def replicated(m: Module, name: str, value: Value, technology: Technology) -> Value:
+    """What ``value`` was a cycle ago, in a `Replica` of its own, which becomes the submodule ``name``."""
+    m.submodules[name] = replica = Replica(len(value), technology)
+    m.d.comb += replica.source.eq(value)
+    return replica.copy

@@ -13,14 +13,23 @@ from lpu_isa.config import TileConfig
 from lpu_isa.host import ADDRESS_BITS, REGION_SHIFT, TIMING_BITS, Window, beats, depth, stride
 
 from .beats import BeatWrite
-from .interfaces import AccumulatorRead, MemoryRead, MemoryWrite, WeightRead, WeightWrite, vector_layout
+from .interfaces import (
+    WEIGHT_READ_LATENCY,
+    AccumulatorRead,
+    MemoryRead,
+    MemoryWrite,
+    WeightRead,
+    WeightWrite,
+    vector_layout,
+)
 from .mxm import BlockRead
 
 __all__ = ["READ_LATENCY", "WindowRead", "WindowWrite", "Windows"]
 
-READ_LATENCY = 4
-"""Cycles from the address to the data: two of the memory, one to choose the beat, one to choose the memory."""
+READ_LATENCY = WEIGHT_READ_LATENCY + 2
+"""Cycles from address to data: those of the slowest memory, one to choose the beat, one to choose the memory."""
 
+_BLOCK_RAM_LATENCY = 2
 _WORD_BYTES = 4
 _READ_ONLY = (Window.ACC, Window.ACT)
 
@@ -116,20 +125,24 @@ class Windows(wiring.Component):
         beats_of[Window.ACC] = [half for total in sums for half in (total[:32], _extended(total[32:]))]
         beats_of[Window.ACT] = [*_split(block.values.as_value(), 32), block.code]
 
-        asked = {window: _Place(config, window, read.address) for window in Window}
-        m.d.comb += read.exists.eq(Cat(place.exists for place in asked.values()).any())
-        address = read.address
-        for cycle in (1, 2):  # while the memory is at work
+        exists = [_Place(config, window, read.address).exists for window in Window]
+        m.d.comb += read.exists.eq(Cat(exists).any())
+        enables, addresses = [read.enable], [read.address]
+        for cycle in range(1, WEIGHT_READ_LATENCY + 1):
+            enable_q = Signal(name=f"enable_q{cycle}")
             address_q = Signal(ADDRESS_BITS, name=f"address_q{cycle}")
-            m.d.sync += address_q.eq(address)
-            address = address_q
+            m.d.sync += [enable_q.eq(enables[-1]), address_q.eq(addresses[-1])]
+            enables.append(enable_q)
+            addresses.append(address_q)
         answers = []
-        for window, place in asked.items():
+        for window in Window:
+            # The faster memories are asked later, so that all answer in the same cycle.
+            asked_at = 0 if window is Window.WMEM else WEIGHT_READ_LATENCY - _BLOCK_RAM_LATENCY
+            place, answered = _Place(config, window, addresses[asked_at]), _Place(config, window, addresses[-1])
             port = getattr(self, f"{window.name.lower()}_read")
             m.d.comb += port.address.eq(place.word)
             if "enable" in port.signature.members:
-                m.d.comb += port.enable.eq(read.enable & place.chosen)
-            answered = _Place(config, window, address)
+                m.d.comb += port.enable.eq(enables[asked_at] & place.chosen)
             answer = Signal(32, name=f"{window.name.lower()}_answer")
             m.d.sync += answer.eq(Mux(answered.chosen, Array(beats_of[window])[answered.beat], 0))
             answers.append(answer)

@@ -1,6 +1,6 @@
 """Weight SRAM: a word of ``rows x cols`` int8 a cycle, written a row or a column at a time."""
 
-from amaranth import Module, Mux
+from amaranth import Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -8,7 +8,7 @@ from lpu_isa.config import TileConfig
 
 from .bank import Bank
 from .interfaces import WeightRead, WeightWrite
-from .primitives import Technology
+from .primitives import Technology, replicated
 
 __all__ = ["WeightMemory"]
 
@@ -16,7 +16,9 @@ _BYTE = 8
 
 
 class WeightMemory(wiring.Component):
-    """A bank with a write enable for each of its bytes, so that rows and columns are nothing but enables.
+    """A bank for each row with a write enable for each of its bytes, so that rows and columns are nothing but enables.
+
+    The memory takes up the whole chip. So both ports are registered before they go to the banks, once for each row.
 
     Parameters
     ----------
@@ -27,8 +29,8 @@ class WeightMemory(wiring.Component):
 
     Ports
     -----
-    read : In(WeightRead)       Address in cycle c, word in c + 2.
-    write : In(WeightWrite)     Cycle c; seen by reads of later cycles.
+    read : In(WeightRead)       Address in cycle c, word in c + `WEIGHT_READ_LATENCY`.
+    write : In(WeightWrite)     Cycle c; seen by reads whose address cycle is a later one.
     """
 
     def __init__(self, config: TileConfig, technology: Technology = Technology.GENERIC) -> None:
@@ -38,22 +40,32 @@ class WeightMemory(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        rows, cols = self.config.rows, self.config.cols
-        m.submodules.bank = bank = Bank(self.config.wmem_words, rows * cols, _BYTE, self.technology)
-        write = self.write
-        for row in range(rows):
-            for col in range(cols):
-                in_row = (write.row == row) & write.columns[col]
-                in_column = write.column == col
-                byte = row * cols + col
-                m.d.comb += [
-                    bank.write_enable[byte].eq(write.enable & Mux(write.by_column, in_column, in_row)),
-                    bank.write_data[byte].eq(Mux(write.by_column, write.data[row], write.data[col % rows])),
-                ]
-        m.d.comb += [
-            bank.write_address.eq(write.address),
-            bank.read_enable.eq(self.read.enable),
-            bank.read_address.eq(self.read.address),
-            self.read.data.as_value().eq(bank.read_data.as_value()),
-        ]
+        for row in range(self.config.rows):
+            m.d.comb += self.read.data[row].as_value().eq(self._row(m, row))
         return m
+
+    def _row(self, m: Module, row: int) -> Value:
+        """One row's bank, and what is read from it."""
+        rows, cols = self.config.rows, self.config.cols
+        m.submodules[f"bank{row}"] = bank = Bank(self.config.wmem_words, cols, _BYTE, self.technology)
+        read, write = self.read, self.write
+
+        def here(name: str, value: Value) -> Value:
+            return replicated(m, f"{name}{row}", value, self.technology)
+
+        is_written = here("is_written", write.enable & (write.by_column | (write.row == row)))
+        by_column = here("by_column", write.by_column)
+        columns, column = here("columns", write.columns), here("column", write.column)
+        values = here("values", write.data.as_value())
+        m.d.comb += [
+            bank.write_address.eq(here("write_address", write.address)),
+            bank.read_enable.eq(here("read_enable", read.enable)),
+            bank.read_address.eq(here("read_address", read.address)),
+        ]
+        for col in range(cols):
+            lane = Mux(by_column, values.word_select(row, _BYTE), values.word_select(col % rows, _BYTE))
+            m.d.comb += [
+                bank.write_enable[col].eq(is_written & Mux(by_column, column == col, columns[col])),
+                bank.write_data[col].eq(lane),
+            ]
+        return bank.read_data.as_value()

@@ -24,8 +24,8 @@ WMEM_READ = 1
 ACT_READ = 2
 """Cycle of the first activation block read; the tracker is read in the same cycle."""
 ACCUMULATE_OFFSET = 6
-"""The first accumulator is read and written in cycle ``6 + tree_levels``: weight data at 3, products registered at 4,
-one register a level of the adder tree, one for the shift."""
+"""The first accumulator is read and written in cycle ``6 + tree_levels``: weight data at 4, products at 6, one register
+a level of the adder tree but the last two, which share one, and one for the shift."""
 
 
 class MxmOp(IntEnum):

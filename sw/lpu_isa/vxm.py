@@ -81,7 +81,7 @@ class Source(IntEnum):
 
 SOURCE_READ = {Source.VMEM: 1, Source.ACC: 2, Source.WMEM: 1, Source.SXM: 1}
 """Cycle of the first source address, counted from issue."""
-SOURCE_VALID = {Source.VMEM: 3, Source.ACC: 3, Source.WMEM: 4, Source.SXM: 4}
+SOURCE_VALID = {Source.VMEM: 3, Source.ACC: 3, Source.WMEM: 6, Source.SXM: 4}
 """Cycle in which the first source vector enters the chain."""
 
 

@@ -13,13 +13,12 @@ from lpu_isa.faults import Fault
 from lpu_isa.fields import Operation
 from lpu_isa.formats import ACCUMULATOR_BITS, ACCUMULATOR_FRACTION_BITS, ACCUMULATOR_HEADROOM
 from lpu_isa.mxm import Base, Clear
-from lpu_rtl.interfaces import issue_operands
+from lpu_rtl.interfaces import WEIGHT_READ_LATENCY, issue_operands
 from lpu_sw.sim.mxm import Matmul
 from lpu_sw.sim.state import TileState, Trap
 
 from ..runner import parameters
 
-_READ_LATENCY = 2
 _FAULT_LATENCY = 1  # from an access to the cycle in which its fault shows
 _COUNT_LATENCY = 2  # the simulator notes a bad count in the cycle of issue
 
@@ -69,7 +68,7 @@ class MxmDriver:
         dut.weights__data.value = int.from_bytes(data, "little")
         if dut.weights__enable.value:
             word = dut.weights__address.value.to_unsigned()
-            self._reads[self.cycle + _READ_LATENCY] = min(word, self.config.wmem_words - 1)
+            self._reads[self.cycle + WEIGHT_READ_LATENCY] = min(word, self.config.wmem_words - 1)
         if code := dut.fault.value.to_unsigned():
             self.fault = self.fault or (Fault(code), self.cycle)
 

@@ -13,13 +13,14 @@ from lpu_isa.config import TileConfig
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS, Slot
 from lpu_isa.mxm import TRACKERS
-from lpu_rtl.interfaces import issue_operands
+from lpu_rtl.interfaces import WEIGHT_READ_LATENCY, issue_operands
 from lpu_sw.sim.state import TileState
 
 from ..runner import parameters
 from .vxm_passes import Access, Issued, PassSequence, clash, faulty_pass, observable_accesses, random_state
 
 _ACCUMULATOR_BITS = 44
+_READ_LATENCY = 2
 
 
 def _pack(values, bits: int) -> int:
@@ -54,11 +55,11 @@ class _Surroundings:
         self.accesses: Counter[Access] = Counter()
         self.faults: list[tuple[int, int]] = []
         self.busy: set[int] = set()
-        self._data: deque[dict[str, int]] = deque([{}, {}], maxlen=2)
+        self._data: deque[dict[str, int]] = deque({} for _ in range(WEIGHT_READ_LATENCY))
         self._acc_data = 0
 
     def drive(self) -> None:
-        """After the clock edge: what was addressed one or two cycles ago."""
+        """After the clock edge: what was addressed some cycles ago."""
         for name, word in self._data.popleft().items():
             getattr(self.dut, f"{name}__data").value = word
         self.dut.acc__data.value = self._acc_data
@@ -66,14 +67,15 @@ class _Surroundings:
     def observe(self, cycle: int) -> None:
         """Within the cycle: reads of the state as it is, then writes."""
         dut, config = self.dut, self.config
-        data: dict[str, int] = {}
+        self._data.append({})  # what the slowest memory is to give; the data of the next cycle come first
+        data = self._data[_READ_LATENCY - 1]
         for name, space in (("vmem_a", "vmem"), ("vmem_b", "vmem"), ("smem_c", "smem")):
             if self._is_on(name):
                 memory = self.vmem if space == "vmem" else self.smem
                 data[name] = _pack(memory[self._note(name, space, cycle, is_write=False)], config.float_bits)
         if self._is_on("weights"):
-            data["weights"] = _pack(self.wmem[self._note("weights", "wmem", cycle, is_write=False)].ravel(), 8)
-        self._data.append(data)
+            word = self.wmem[self._note("weights", "wmem", cycle, is_write=False)]
+            self._data[-1]["weights"] = _pack(word.ravel(), 8)
         sums, base = self.acc[int(dut.acc__address.value)]
         self._acc_data = _pack(sums, _ACCUMULATOR_BITS) | base << (_ACCUMULATOR_BITS * config.rows)
         for name in ("multiply", "add", "gain"):

@@ -6,10 +6,10 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from lpu_isa.config import TileConfig
+from lpu_rtl.interfaces import WEIGHT_READ_LATENCY
 
 from ..runner import parameters
 
-_LATENCY = 2
 _CYCLES = 500
 _WORDS = 10  # few enough that reads and writes meet
 
@@ -34,7 +34,7 @@ async def traffic(dut) -> None:
     Clock(dut.clk, 10, unit="ns").start()
     for cycle in range(len(filled) + _CYCLES):
         await FallingEdge(dut.clk)
-        if cycle >= _LATENCY and (wanted := expected[cycle - _LATENCY]) is not None:
+        if cycle >= WEIGHT_READ_LATENCY and (wanted := expected[cycle - WEIGHT_READ_LATENCY]) is not None:
             assert dut.read__data.value.to_unsigned() == wanted, f"cycle {cycle}"
         word = words[int(rng.integers(len(words)))]
         is_read = cycle >= len(filled) and rng.random() < 0.8
