@@ -4,7 +4,7 @@
 vector, and from where (`lpu_rtl.agenda`); those cycles are `lpu_isa.vxm.stages`. So passes overlap freely in the chain.
 """
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, Signature, connect, flipped
 
@@ -316,14 +316,22 @@ class Vxm(wiring.Component):
         return lanes
 
     def _weights(self, m: Module) -> list[Value]:
-        """``rows`` values of a row of the weight word, in the cycle after the word's."""
-        wait = vxm.SOURCE_VALID[Source.WMEM] - 1 - _FIRST_STEP
-        row = self.weights.data[delayed(m, self._step.row, wait, name="weights_row")]
-        part = delayed(m, self._step.row_part, wait, name="weights_part")
+        """``rows`` values of a row of the weight word, two cycles after the word's.
+
+        The word comes from all of the chip: the part is chosen in each row, and in the next cycle the row.
+        """
+        word = _FIRST_STEP + interfaces.WEIGHT_READ_LATENCY
+        assert vxm.SOURCE_VALID[Source.WMEM] == word + 2
+        part = delayed(m, self._step.row_part, word - _FIRST_STEP, name="weights_part")
+        row = delayed(m, self._step.row, word + 1 - _FIRST_STEP, name="weights_row")
         values = []
         for lane in range(self.config.rows):
             column = Cat(Const(lane, address_bits(self.config.rows)), part) if self.config.words_per_block > 1 else lane
-            values.append(delayed(m, row[column], 1, name=f"weight{lane}"))
+            parts = [
+                delayed(m, self.weights.data[index][column], 1, name=f"weight{index}_{lane}")
+                for index in range(self.config.rows)
+            ]
+            values.append(delayed(m, Array(parts)[row], 1, name=f"weight{lane}"))
         return values
 
     def _quantise(self, m: Module, event: data.View, lanes: list[Lane]) -> Value:
