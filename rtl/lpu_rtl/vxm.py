@@ -211,7 +211,7 @@ class Vxm(wiring.Component):
         ]
 
     def _start_results(self, m: Module, control: data.View) -> tuple[data.View, Value]:
-        """What becomes of the vector at the end of the chain, all zeros if there is none; and whether one is to come."""
+        """What becomes of the vector at the end of the chain, all zeros if there is none; whether one is to come."""
         config, op, step = self.config, self._op, self._step
         layout = data.StructLayout({
             "is_due": 1,
@@ -361,9 +361,7 @@ class Vxm(wiring.Component):
             reducer.event.eq(Mux(is_square, squared, gated(event.reduce, ~is_squared))),
             reducer.valid.eq(Mux(is_square, valid, Cat(lane.result_valid for lane in lanes))),
         ]
-        m.d.comb += [
-            reducer.vector[row].eq(Mux(is_square, lane.square, lane.result)) for row, lane in enumerate(lanes)
-        ]
+        m.d.comb += [reducer.vector[row].eq(Mux(is_square, lane.square, lane.result)) for row, lane in enumerate(lanes)]
         connect(m, flipped(self.register_write), reducer.write)
         self._fault(Fault.FLOAT, reducer.overflow)
         self._fault(Fault.CONFLICT, reducer.conflict)

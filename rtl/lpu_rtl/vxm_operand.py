@@ -1,4 +1,4 @@
-"""Second operand of a unit of the vector unit: addressed ahead of the unit's start, there in the cycle of the start."""
+"""Start of a unit of the vector unit with two operands: the second is addressed ahead, both are there at the start."""
 
 from collections.abc import Collection
 from enum import IntEnum
@@ -15,7 +15,7 @@ from .agenda import Agenda
 from .float.encoding import delayed, float_layout
 from .interfaces import RegisterRead
 
-__all__ = ["TAPS", "Kind", "Operand", "operand_layout"]
+__all__ = ["TAPS", "Kind", "Operand", "operand_layout", "start_layout"]
 
 TAPS = ("vmem", "switch", "convert", "multiply", "add", "function", "gain")
 """Where vectors come from, in the order of the chain: sources first, then the outputs of units."""
@@ -32,7 +32,7 @@ class Kind(IntEnum):
 
 
 def operand_layout(config: TileConfig) -> data.StructLayout:
-    """A unit's start: which tap its first operand comes from, and its second operand's kind and place."""
+    """A start to come: which of `TAPS` the first operand is at, and the second one's kind and place."""
     place = max(address_bits(config.vmem_words), address_bits(config.smem_words), address_bits(REGISTERS))
     return data.StructLayout({
         "tap": range(len(TAPS)),
@@ -43,8 +43,18 @@ def operand_layout(config: TileConfig) -> data.StructLayout:
     })  # fmt: skip
 
 
+def start_layout(config: TileConfig) -> data.StructLayout:
+    """What the lanes are told in the cycle of the start; tap and kind are one-hot, and zero when nothing starts."""
+    return data.StructLayout({
+        "tap": len(TAPS),
+        "kind": len(Kind),
+        "is_negated": 1,
+        "scalar": float_layout(config.significand_bits),
+    })  # fmt: skip
+
+
 class Operand(wiring.Component):
-    """Brings the second operand of one unit.
+    """Starts one unit, and reads its second operand.
 
     Parameters
     ----------
@@ -58,10 +68,7 @@ class Operand(wiring.Component):
     is_outside : Out(1)                     With them: the address is past the end of the memory.
     conflict : Out(1)                       The unit would start twice in one cycle.
     scalar : Out(RegisterRead)              `SCALAR_READ` cycles before the unit's start.
-    tap : Out(len(TAPS))                    In the cycle of the start: where the first operand is, one-hot.
-    kind : Out(len(Kind))                   In that cycle: what the second operand is, one-hot.
-    is_negated : Out(1)                     In that cycle, and only if the unit starts.
-    scalar_value : Out(float_layout)        In that cycle.
+    start : Out(start_layout(config))       In the cycle of the start.
     """
 
     def __init__(self, config: TileConfig, delays: Collection[int]) -> None:
@@ -77,10 +84,7 @@ class Operand(wiring.Component):
             "is_outside": Out(1),
             "conflict": Out(1),
             "scalar": Out(RegisterRead),
-            "tap": Out(len(TAPS)),
-            "kind": Out(len(Kind)),
-            "is_negated": Out(1),
-            "scalar_value": Out(float_layout(config.significand_bits)),
+            "start": Out(start_layout(config)),
         })  # fmt: skip
 
     def elaborate(self, platform) -> Module:
@@ -89,6 +93,7 @@ class Operand(wiring.Component):
         event = agenda.now
         taps = Cat(agenda.due & (event.tap == tap) for tap in range(len(TAPS)))
         kinds = Cat(agenda.due & (event.kind == kind) for kind in Kind)
+        is_negated = agenda.due & event.is_negated
         m.d.comb += [
             agenda.put.eq(self.put),
             agenda.delay.eq(self.delay),
@@ -99,11 +104,9 @@ class Operand(wiring.Component):
             self.is_outside.eq((self.read_b | self.read_c) & event.is_outside),
             self.conflict.eq(agenda.conflict),
             self.scalar.index.eq(delayed(m, event.place, OPERAND_READ - SCALAR_READ, name="register")),
-            self.scalar_value.eq(delayed(m, self.scalar.data, SCALAR_READ, name="scalar")),
-            self.tap.eq(delayed(m, taps, OPERAND_READ, name="tap", reset_less=False)),
-            self.kind.eq(delayed(m, kinds, OPERAND_READ, name="kind", reset_less=False)),
-            self.is_negated.eq(
-                delayed(m, agenda.due & event.is_negated, OPERAND_READ, name="is_negated", reset_less=False)
-            ),
+            self.start.scalar.eq(delayed(m, self.scalar.data, SCALAR_READ, name="scalar")),
+            self.start.tap.eq(delayed(m, taps, OPERAND_READ, name="tap", reset_less=False)),
+            self.start.kind.eq(delayed(m, kinds, OPERAND_READ, name="kind", reset_less=False)),
+            self.start.is_negated.eq(delayed(m, is_negated, OPERAND_READ, name="is_negated", reset_less=False)),
         ]
         return m

@@ -178,8 +178,8 @@ class PassSteps(wiring.Component):
 
         # What stays the same for all steps.
         last_mask = Signal(config.rows, reset_less=True)
-        kept = Signal(data.StructLayout({"row": step.row.shape(), "index": step.index.shape(), "start": step.start.shape(),
-                                         "move": switch_layout(config)}), reset_less=True)  # fmt: skip
+        shapes = {name: step[name].shape() for name in ("row", "index", "start")}
+        kept = Signal(data.StructLayout(shapes | {"move": switch_layout(config)}), reset_less=True)
         with m.If(start):
             m.d.sync += [
                 last_mask.eq(Cat(lanes > row for row in range(config.rows))),

@@ -26,7 +26,9 @@ def blocks(rng, config, n):
     exponent = rng.integers(1, 255, (n, 1, 1))
     spread = rng.choice([0, 3, 9, 200], (n, 1, 1))
     exponents = np.clip(exponent - rng.integers(0, 256, shape) % (spread + 1), 0, 254)
-    values = fmt.decode(rng.integers(0, 2, shape) << (p + 7) | exponents << (p - 1) | rng.integers(0, 1 << (p - 1), shape))
+    values = fmt.decode(
+        rng.integers(0, 2, shape) << (p + 7) | exponents << (p - 1) | rng.integers(0, 1 << (p - 1), shape)
+    )
     kind = rng.integers(0, 5, (n, 1, 1))
     with np.errstate(over="ignore"):
         largest = np.exp2(np.floor(np.log2(np.maximum(np.abs(values).max(axis=(1, 2), keepdims=True), 2.0**-120))))
@@ -81,7 +83,12 @@ def test_blocks(config, tmp_path):
         assert found["block_write__enable"].all() and not found["weight_write__enable"].any()
         assert np.array_equal(signed(found["block_write__data"]), values.reshape(-1, config.rows)[: len(vectors)])
         assert np.array_equal(found["block_write__code"], np.repeat(codes, block)[: len(vectors)])
-        for port, field in (("block", "address"), ("part", "part"), ("first", "is_first_block"), ("tracker", "tracker")):
+        for port, field in (
+            ("block", "address"),
+            ("part", "part"),
+            ("first", "is_first_block"),
+            ("tracker", "tracker"),
+        ):
             assert np.array_equal(found[f"block_write__{port}"], fields[field]), port
         assert np.array_equal(found["is_outside"], fields["is_outside"])
         assert not found["clamped"].any()
@@ -94,7 +101,9 @@ def test_scale_of_one(config, kind, tmp_path):
     rng = np.random.default_rng(2)
     shape = (20_000, config.rows)
     vectors = rng.choice([1.0, 0.5], shape) * rng.integers(-300, 301, shape)  # ties, and around the clamp
-    any_size = FloatFormat(p).round(np.ldexp(rng.uniform(-2, 2, shape), rng.integers(-EXPONENT_BIAS, EXPONENT_BIAS - 1, shape)))
+    any_size = FloatFormat(p).round(
+        np.ldexp(rng.uniform(-2, 2, shape), rng.integers(-EXPONENT_BIAS, EXPONENT_BIAS - 1, shape))
+    )
     vectors = np.where(rng.random((len(vectors), 1)) < 0.5, vectors, any_size)
     operands, fields = stream(config, vectors, kind, config.words_per_block)
     found = run(config, operands, tmp_path, f"quantise-{kind.name}-{config.name}-{p}")

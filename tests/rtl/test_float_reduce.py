@@ -76,7 +76,13 @@ def test_reductions(config, tmp_path):
             largest = golden.encode(flat.max())
             wanted = [largest] if kind is Reduce.MAX else [int(flat.argmax()), largest]
         for step in range(count):
-            fields = {"kind": kind, "is_first": step == 0, "is_last": step == count - 1, "register": register, "start": start}
+            fields = {
+                "kind": kind,
+                "is_first": step == 0,
+                "is_last": step == count - 1,
+                "register": register,
+                "start": start,
+            }
             events.append(sum(int(value) << layout[name].offset for name, value in fields.items()))
             valids.append((1 << rows) - 1 if step < count - 1 else (1 << lanes) - 1)
             vectors.append(words[step])

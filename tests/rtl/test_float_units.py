@@ -29,7 +29,11 @@ EXPONENTS = (0, 1, 2, 3, 126, 127, 128, 252, 253, 254, 255)
 
 
 def encoded(sign, exponent, fraction, p):
-    return np.asarray(sign, np.int64) << (p + 7) | np.asarray(exponent, np.int64) << (p - 1) | np.asarray(fraction, np.int64)
+    return (
+        np.asarray(sign, np.int64) << (p + 7)
+        | np.asarray(exponent, np.int64) << (p - 1)
+        | np.asarray(fraction, np.int64)
+    )
 
 
 def corners(p):
@@ -67,7 +71,9 @@ def assert_equal(p, found, wanted, fault_flags, operands):
     bits = FloatFormat(p).encode(np.where(is_good, wanted.values, 0))
     where = np.flatnonzero(is_good & (found["result"] != bits))
     assert not len(where), (
-        {name: hex(values[where[0]]) for name, values in operands.items()}, hex(found["result"][where[0]]), hex(bits[where[0]])
+        {name: hex(values[where[0]]) for name, values in operands.items()},
+        hex(found["result"][where[0]]),
+        hex(bits[where[0]]),
     )  # fmt: skip
 
 

@@ -55,13 +55,9 @@ class Add(wiring.Component):
         # Align: a guard bit and one more below the last bit of `big`, then a sticky bit.
         small_significand = Mux(small_q.exponent == 0, 0, Cat(small_q.fraction, 1))
         near_distance = (p + 1).bit_length()
-        shifted, lost = shift_right(
-            m, Cat(Const(0, 2), small_significand), distance[:near_distance], name="aligned"
-        )
+        shifted, lost = shift_right(m, Cat(Const(0, 2), small_significand), distance[:near_distance], name="aligned")
         is_far_off = distance[near_distance:].any()
-        aligned = Cat(
-            Mux(is_far_off, small_significand.any(), lost), Mux(is_far_off, 0, shifted)
-        )
+        aligned = Cat(Mux(is_far_off, small_significand.any(), lost), Mux(is_far_off, 0, shifted))
         aligned_q = delayed(m, aligned, 1, name="aligned")
         big_significand = delayed(m, Mux(big_q.exponent == 0, 0, Cat(big_q.fraction, 1)), 1, name="big_significand")
 
@@ -100,9 +96,7 @@ class Add(wiring.Component):
             rounding.sticky.eq(far[:2].any()),
         ]
         shifted_left = (near_q << zeros)[1:p]
-        near_result = Cat(
-            Mux(is_zero | (near_exponent < 1), 0, Cat(shifted_left, near_exponent[:8])), sign
-        )
+        near_result = Cat(Mux(is_zero | (near_exponent < 1), 0, Cat(shifted_left, near_exponent[:8])), sign)
         m.d.comb += [
             self.result.eq(delayed(m, Mux(is_near, near_result, rounding.result), 1, name="result")),
             self.overflow.eq(delayed(m, ~is_near & rounding.overflow, 1, name="overflow")),

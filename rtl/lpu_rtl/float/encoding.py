@@ -1,11 +1,12 @@
 """The bits of a float, and a value some cycles later."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import ValueLike
 from amaranth.lib import data
 
 from lpu_isa.formats import EXPONENT_BIAS, FloatFormat
 
-__all__ = ["EXPONENT", "ZERO_EXPONENT", "delayed", "flushed", "float_layout", "significand"]
+__all__ = ["EXPONENT", "ZERO_EXPONENT", "delayed", "float_layout", "flushed", "gated", "significand"]
 
 EXPONENT = signed(11)
 """Shape of an exponent field before it is checked: sums of two fields and a shift count fit."""
@@ -27,6 +28,12 @@ def significand(value):
 def flushed(value):
     """Bits of a float in which an exponent field of 0 makes the fraction 0."""
     return Cat(Mux(value.exponent == 0, 0, value.fraction), value.exponent, value.sign)
+
+
+def gated(value: ValueLike, enable: Value) -> Value:
+    """A value's bits, or zeros."""
+    value = Value.cast(value)
+    return value & enable.replicate(len(value))
 
 
 def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = True):

@@ -7,11 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lpu_isa.formats import EXPONENT_BIAS, SMALLEST_ARGUMENT
-from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, knots, rom
+from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, rom
 
 from ..primitives import Multiplier18, TableRom, Technology
 from .encoding import EXPONENT, ZERO_EXPONENT, delayed, float_layout
-from .round import Round
 from .shift import leading_zeros, shift_right
 
 __all__ = ["Lookup"]
@@ -47,7 +46,8 @@ class Lookup(wiring.Component):
     overflow : Out(1)                   With ``result``: it is too large.
     is_outside_domain : Out(1)          With ``result``: the argument's magnitude, or sign, is not in the domain.
 
-    Timing: latency `lpu_isa.vxm.FUNCTION` (fixed point, two for the table, two for the multiplier, sum), one each cycle.
+    Timing: latency `lpu_isa.vxm.FUNCTION` (fixed point, two for the table, two for the multiplier, sum), one a
+    cycle.
     """
 
     def __init__(self, significand_bits: int, technology: Technology = Technology.GENERIC) -> None:
@@ -134,49 +134,43 @@ class Lookup(wiring.Component):
         # Slope times rest.
         is_falling = delayed(m, _is_one_of(function, _FALLING), 2, name="is_falling")
         is_last = delayed(m, is_last, 2, name="is_last")
-        offset, following = table.data_a, Signal(TableRom.WIDTH)
-        ends = {function: int(knots(function)[SEGMENTS]) for function in Function if function is not Function.NONE}
-        assert all(end == (0 if function in _FALLING else 1 << KNOT_FRACTION_BITS) for function, end in ends.items())
-        m.d.comb += following.eq(Mux(is_last, Mux(is_falling, 0, 1 << KNOT_FRACTION_BITS), table.data_b))
-        m.submodules.multiplier = multiplier = Multiplier18(is_signed=False, technology=self.technology)
+        offset = table.data_a
+        following = Mux(is_last, Mux(is_falling, 0, 1 << KNOT_FRACTION_BITS), table.data_b)
+        m.submodules.multiplier = multiplier = Multiplier18(is_signed=True, technology=self.technology)
         m.d.comb += [
-            multiplier.a.eq(Mux(is_falling, offset - following, following - offset)),
+            multiplier.a.eq(following - offset),
             multiplier.b.eq(delayed(m, whole, 2, name="rest_of_segment")),
         ]
 
-        # The knot itself, or for sigmoid of a negative number its distance from 2.
+        # 2 - y, for sigmoid of a negative number, is the complement of y less one unit.
         is_mirrored = delayed(m, is_mirrored, 3, name="is_mirrored")
         offset = delayed(m, offset, 1, name="offset")
-        mirrored_knot = ((1 << KNOT_FRACTION_BITS) - offset)[: KNOT_FRACTION_BITS + 1]
         knot = Cat(offset[:KNOT_FRACTION_BITS], ~offset[KNOT_FRACTION_BITS], offset[KNOT_FRACTION_BITS])
-        # Half a unit more, to round; a mirrored half is rounded the other way.
-        half = Cat(
-            is_mirrored.replicate(_ROUND_DROP - 1), ~is_mirrored, Const(0, rest_bits - _ROUND_DROP)
-        )
-        start = delayed(m, Cat(half, Mux(is_mirrored, mirrored_knot, knot)), 1, name="start")
-        zeros = delayed(m, leading_zeros(mirrored_knot), 1, name="zeros")
-        is_subtracted = delayed(m, delayed(m, is_falling, 1, name="is_falling_knot") | is_mirrored, 1, name="is_subtracted")
+        knot_less = (offset + ((1 << KNOT_FRACTION_BITS) - 1))[: KNOT_FRACTION_BITS + 1]
+        half = 1 << (_ROUND_DROP - 1)
+        below = Mux(is_mirrored, (1 << rest_bits) - half, half)[:rest_bits]
+        start = delayed(m, Cat(below, Mux(is_mirrored, knot_less, knot)), 1, name="start")
+        zeros = delayed(m, leading_zeros(~knot_less), 1, name="zeros")
         is_mirrored = delayed(m, is_mirrored, 1, name="is_mirrored_sum")
-        exponent = delayed(m, exponent, 4, name="exponent_sum")
+        exponent = delayed(m, exponent, 3, name="exponent_knot")
+        above = exponent + 1
+        fields = [delayed(m, field[:8], 1, name=f"field{i}") for i, field in enumerate((exponent, above))]
+        are_tiny = [delayed(m, field < 1, 1, name=f"is_tiny{i}") for i, field in enumerate((exponent, above))]
 
-        # Sum. A mirrored one has the leading zeros of its knot, or a few more.
-        term = multiplier.product[: len(start)] ^ is_subtracted.replicate(len(start))
-        total = (Cat(Const(1, 1), start) + Cat(is_subtracted, term))[1 + _ROUND_DROP : 1 + len(start)]
-        more = max(1, p - 1 - KNOT_FRACTION_BITS)
-        coarse = (total << zeros)[:p]
-        top = coarse[p - 1 - more :]
-        more_zeros = Signal(range(more + 1))
-        m.d.comb += more_zeros.eq(leading_zeros(top))
-        mirrored_exponent = Signal(EXPONENT)
-        m.d.comb += mirrored_exponent.eq(
-            Mux(top.any(), EXPONENT_BIAS - 1 - zeros - more_zeros, ZERO_EXPONENT)
-        )
-        m.submodules.round = rounding = Round(p)  # exact: it only settles the exponent
+        # Sum. It is 2 at most, and then its fraction is zero.
+        total = (start + multiplier.product)[_ROUND_DROP : len(start)]
+        is_two = total[p]
+        plain = Mux(Mux(is_two, *reversed(are_tiny)), 0, Cat(total[: p - 1], Mux(is_two, *reversed(fields))))
+        # A mirrored one has as many leading zeros as its knot, or a few more; without a one it is zero.
+        mirrored = Const(0, p + 7)
+        coarse = (~total[:p] << zeros)[:p]
+        for more in reversed(range(max(2, p - KNOT_FRACTION_BITS))):
+            field = (EXPONENT_BIAS - 1 - more - zeros)[:8]
+            mirrored = Mux(coarse[p - 1 - more], Cat((coarse << more)[: p - 1], field), mirrored)
         m.d.comb += [
-            rounding.sign.eq(delayed(m, sign, 4, name="sign")),
-            rounding.exponent.eq(Mux(is_mirrored, mirrored_exponent, exponent)),
-            rounding.significand.eq(Mux(is_mirrored, (coarse << more_zeros)[:p], total)),
-            self.result.eq(delayed(m, rounding.result, 1, name="result")),
+            self.result.eq(
+                delayed(m, Cat(Mux(is_mirrored, mirrored, plain), delayed(m, sign, 4, name="sign")), 1, name="result")
+            ),
             self.overflow.eq(delayed(m, is_too_large & ~x_sign, 5, name="overflow")),
             self.is_outside_domain.eq(delayed(m, is_outside, 5, name="is_outside_domain")),
         ]

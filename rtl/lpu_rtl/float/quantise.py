@@ -14,7 +14,7 @@ from lpu_isa.vxm import Quantise
 from ..interfaces import BlockWrite, WeightWrite, vector_layout
 from .encoding import delayed, float_layout
 from .shift import shift_right
-from .tree import balanced, larger, pairwise
+from .tree import balanced, larger, largest, pairwise
 
 __all__ = ["Quantiser", "quantise_layout"]
 
@@ -96,7 +96,7 @@ class Quantiser(wiring.Component):
 
         # Largest exponent field of the block so far.
         field_before = Signal(8, reset_less=True)
-        field_so_far = balanced(larger, [balanced(larger, pairs), Mux(event.part == 0, 0, field_before)])
+        field_so_far = largest([*pairs, Mux(event.part == 0, 0, field_before)])
         m.d.sync += field_before.eq(field_so_far)
 
         # Waiting. The block's exponent is what its closing vector saw: the first to close from the oldest vector on.

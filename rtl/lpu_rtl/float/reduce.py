@@ -14,8 +14,8 @@ from lpu_isa.vxm import CONVERT, REDUCE, Reduce
 
 from ..interfaces import RegisterWrite, vector_layout
 from .convert import Convert
-from .encoding import EXPONENT, delayed, float_layout
-from .tree import balanced, larger, pairwise
+from .encoding import EXPONENT, delayed, float_layout, gated
+from .tree import balanced, larger, largest, pairwise
 
 __all__ = ["Reducer", "reduce_layout"]
 
@@ -31,10 +31,10 @@ def reduce_layout(config: TileConfig) -> data.StructLayout:
     })  # fmt: skip
 
 
-def _shifted(value: Value, amount: Value) -> Value:
-    """Arithmetic shift to the right by any amount."""
-    near = (len(value) - 1).bit_length()
-    return Mux(amount[near:].any(), value[-1].replicate(len(value)), value.as_signed() >> amount[:near])[: len(value)]
+def _saturated(amount: Value, width: int) -> Value:
+    """A shift amount, cut down to one that shifts ``width`` bits out if it does."""
+    near = width.bit_length()
+    return amount[:near] | amount[near:].any().replicate(near)
 
 
 class Reducer(wiring.Component):
@@ -53,7 +53,7 @@ class Reducer(wiring.Component):
     conflict : Out(1)                       Two reductions overlap, or two writes are due in one cycle.
     busy : Out(1)                           A vector, or a write, is on its way.
 
-    Timing: a vector each cycle. Sum: pairs of lanes compared; largest exponent so far; aligned; summed up to two terms;
+    Timing: a vector each cycle. Sum: pairs of lanes compared; largest exponent so far; aligned; summed;
     accumulated; converted. Maximum: a register a level of the tree.
     """
 
@@ -107,45 +107,41 @@ class Reducer(wiring.Component):
         """The rounded sum and whether it is too large, `REDUCE` cycles after the last vector."""
         p = self.config.significand_bits
         layout = float_layout(p)
-        signed_significands = [
-            Mux(lane.exponent == 0, 0, Mux(lane.sign, -Cat(lane.fraction, 1), Cat(lane.fraction, 1))).as_signed()
-            for lane in lanes
-        ]
 
-        # Largest exponent field so far: of pairs a cycle earlier, out of the lanes that are registered meanwhile.
+        # Largest exponent field so far; pairs of lanes are compared while the lanes are registered.
         fields = [layout(self.vector[row]).exponent for row in range(self.config.rows)]
         pairs = [delayed(m, pair, 1, name=f"pair{i}") for i, pair in enumerate(pairwise(larger, fields))]
+        start = layout(gated(events[1].start, events[1].is_first))
         so_far = Signal(8, reset_less=True)
-        before = Mux(events[1].is_first, layout(events[1].start).exponent, so_far)
-        field = balanced(larger, [balanced(larger, pairs), before])
+        before = Mux(events[1].is_first, start.exponent, so_far)
+        field = largest([*pairs, before])
         with m.If(events[1].kind != Reduce.NONE):
             m.d.sync += so_far.eq(field)
         field = delayed(m, field, 1, name="field")
-        rise = delayed(m, (field - delayed(m, before, 1, name="before"))[:8], 1, name="rise")
+        rise = (field - delayed(m, before, 1, name="before"))[:8]
 
-        # Align, with bits to spare below; every shift is a floor.
+        # Align, with bits to spare below; every shift is a floor. The start value is one lane more in the first vector.
         aligned = []
-        for row, (lane, value) in enumerate(zip(lanes, signed_significands, strict=True)):
-            value = delayed(m, value[: p + 1], 1, name=f"significand{row}")
+        for row, lane in enumerate([*lanes, start]):
+            magnitude = Mux(lane.exponent == 0, 0, Cat(lane.fraction, 1))
+            value = ((magnitude ^ lane.sign.replicate(p + 1)) + lane.sign)[: p + 1]
+            value = delayed(m, value, 1, name=f"significand{row}")
+            value = Cat(Const(0, REDUCE_FRACTION_BITS), value).as_signed()
             distance = (field - delayed(m, lane.exponent, 1, name=f"exponent{row}"))[:8]
-            shifted = _shifted(Cat(Const(0, REDUCE_FRACTION_BITS), value), distance)
-            aligned.append(delayed(m, shifted.as_signed(), 1, name=f"aligned{row}"))
-        while len(aligned) > 2:
-            aligned = pairwise(operator.add, aligned)
-        terms = [delayed(m, term, 1, name=f"term{i}") for i, term in enumerate(aligned)]
-
-        # Accumulate.
-        event = events[4]
+            aligned.append(delayed(m, value >> _saturated(distance, len(value)), 1, name=f"aligned{row}"))
         width = p + REDUCE_FRACTION_BITS + REDUCE_GROWTH_BITS + 1
+        total = Signal(signed(width), reset_less=True)
+        m.d.sync += total.eq(balanced(operator.add, aligned))
+
+        # Accumulate. With the first vector all bits of the old sum are shifted out; what is then left of a negative
+        # one, -1, the carry takes away.
+        event = events[4]
         running = Signal(signed(width), reset_less=True)
-        start = layout(event.start)
-        start_significand = Mux(start.exponent == 0, 0, Cat(start.fraction, 1))
-        sign = start.sign.replicate(width)
-        start_value = ((Cat(Const(0, REDUCE_FRACTION_BITS), start_significand) ^ sign) + start.sign)[:width].as_signed()
-        old = Mux(event.is_first, start_value, running)
-        rise = delayed(m, rise, 1, name="rise_accumulated")
+        rise = _saturated(delayed(m, rise, 1, name="rise"), width)
+        rise = delayed(m, rise | events[3].is_first.replicate(len(rise)), 1, name="rise_saturated")
+        carry = event.is_first & running[-1]
         with m.If(event.kind != Reduce.NONE):
-            m.d.sync += running.eq(_shifted(old, rise).as_signed() + sum(terms))
+            m.d.sync += running.eq((Cat(Const(1, 1), running >> rise) + Cat(carry, total))[1:])
 
         m.submodules.convert = convert = Convert(width, p)
         unit = Signal(EXPONENT)
@@ -159,17 +155,17 @@ class Reducer(wiring.Component):
         # Floats as unsigned numbers of the same order, below which is only what does not count.
         keys = []
         for row, lane in enumerate(lanes):
-            magnitude = Cat(lane.fraction, lane.exponent)
-            is_zero = lane.exponent == 0
-            key = Mux(is_zero, Cat(Const(0, len(magnitude)), 1), Cat(magnitude ^ lane.sign.replicate(len(magnitude)), ~lane.sign))
-            keys.append(Mux(valid[row], key, 0))
+            magnitude = gated(Cat(lane.fraction, lane.exponent), lane.exponent != 0)
+            is_negative = lane.sign & (lane.exponent != 0)
+            key = Cat(magnitude ^ is_negative.replicate(len(magnitude)), ~is_negative)
+            keys.append(delayed(m, gated(key, valid[row]), 1, name=f"key{row}"))
         lane_bits = address_bits(self.config.rows)
         candidate = data.StructLayout({"lane": lane_bits, "step": COUNT_BITS, "key": self.config.float_bits})
 
         def better(a, b):
             return candidate(Mux(b.key > a.key, b, a))  # the lower one of equals
 
-        level, candidates = 1, []
+        level, candidates = 2, []
         for row, key in enumerate(keys):
             first = Signal(candidate, name=f"candidate{row}")
             m.d.comb += [first.lane.eq(row), first.key.eq(key)]

@@ -60,8 +60,6 @@ class Round(wiring.Component):
         fraction = Mux(carry, rounded[1:-1], rounded[:-2])
         m.d.comb += [
             self.overflow.eq(Mux(carry, above > EXPONENT_MAX, self.exponent > EXPONENT_MAX)),
-            self.result.eq(
-                Cat(Mux(is_tiny, 0, Cat(fraction, Mux(carry, above[:8], self.exponent[:8]))), self.sign)
-            ),
+            self.result.eq(Cat(Mux(is_tiny, 0, Cat(fraction, Mux(carry, above[:8], self.exponent[:8]))), self.sign)),
         ]
         return m

@@ -38,4 +38,6 @@ async def stream(dut) -> None:
             for handle, size, words in outputs:
                 words.append(int(handle.value).to_bytes(size, "little"))
         await FallingEdge(dut.clk)
-    np.savez(folder / "answers.npz", **{name: np.frombuffer(b"".join(words), np.uint8) for name, words in answers.items()})
+    np.savez(
+        folder / "answers.npz", **{name: np.frombuffer(b"".join(words), np.uint8) for name, words in answers.items()}
+    )

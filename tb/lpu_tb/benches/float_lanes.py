@@ -36,8 +36,8 @@ class _Port:
 class Lanes(wiring.Component):
     """``n`` equal units with joint ports; outputs come through a register.
 
-    Its ports are called ``joint_`` and the unit's name, nested names joined by ``__``; each element of each unit has a container of 32
-    or 64 bits, the first unit's first element lowest.
+    Its ports are called ``joint_`` and the unit's name, nested names joined by ``__``; each element of each unit has a
+    container of 32 or 64 bits, the first unit's first element lowest.
     """
 
     def __init__(self, make: Callable[[], wiring.Component], n: int) -> None:
@@ -47,6 +47,7 @@ class Lanes(wiring.Component):
         super().__init__({port.joint_name: port.flow(n * port.bits) for port in self.ports})
 
     def elaborate(self, platform) -> Module:
+        """The units, side by side."""
         m = Module()
         for i, unit in enumerate(self.units):
             m.submodules[f"unit{i}"] = unit
@@ -81,7 +82,7 @@ def run_lanes(
     Parameters
     ----------
     make : makes a unit.
-    operands : by input port, integers of shape (operands,), with one more axis for a port that is an array. Other inputs
+    operands : by input port, integers of shape (operands,), with one more axis for a port that is an array. Others
         are 0. Consecutive operands go to different units when ``n`` is above 1.
     latency : cycles from an operand to its result.
     name : of the run. folder : for operands and results.
