@@ -219,7 +219,7 @@ class PassSequence:
     words : encoded floats of vector and scale SRAM at the start
     initial, final : the simulator's state before and after
     passes : with their cycles of issue, in order
-    end : cycle of the last access
+    end : last cycle in which one of them accesses or holds anything
     """
 
     def __init__(self, config: TileConfig, seed: int, n_passes: int) -> None:
@@ -260,7 +260,8 @@ class PassSequence:
         table.take(claims, cycle)
         issued.cycle = cycle
         self.passes.append(issued)
-        self.end = max([self.end, *(cycle + int(access.cycle.max()) for access in issued.use.accesses)])
+        held = [*issued.use.accesses, *issued.use.claims]
+        self.end = max([self.end, *(cycle + int(holding.cycle.max()) for holding in held)])
 
 
 class FaultyPass(NamedTuple):
