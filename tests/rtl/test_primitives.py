@@ -11,13 +11,14 @@ import random
 import pytest
 from amaranth import Module
 from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from lpu_isa.config import SHAPES
 from lpu_rtl.bank import Bank, BankPorts, EbrBank
 from lpu_rtl.export import verilog_text
 from lpu_rtl.mxm import Mxm
-from lpu_rtl.primitives import EBR_BITS, Ebr, Multiplier18, TableRom, Technology
+from lpu_rtl.primitives import EBR_BITS, Ebr, Multiplier18, Replica, TableRom, Technology, replicated
 from lpu_rtl.vmem import VectorMemory
 from lpu_rtl.wmem import WeightMemory
 from lpu_tb.synth import area, netlist
@@ -121,6 +122,7 @@ def test_bank_keeps_what_each_lane_was_given(make, depth, n_lanes, lane_bits):
         (lambda: Ebr(12), "width must be 9, 18 or 36, not 12"),
         (lambda: TableRom([0] * 1025), "contents must be at most 1024 words, not 1025"),
         (lambda: TableRom([1 << 18]), "contents must be words of 18 bits, not 262144"),
+        (lambda: Replica(0), "width must be at least 1, not 0"),
         (lambda: BankPorts(0, 1, 8), "depth must be at least 1, not 0"),
         (lambda: BankPorts(4, 0, 8), "n_lanes must be at least 1, not 0"),
     ],
@@ -247,6 +249,41 @@ def test_memories_and_matrix_unit_have_the_block_rams_and_multipliers_that_were_
     texts = [verilog_text(unit, "unit") for unit in units]
     assert sum(text.count("  DP16KD #(") for text in texts) == ebr
     assert sum(text.count("  MULT18X18D #(") for text in texts) == dsp
+
+
+class TwoReplicas(wiring.Component):
+    """Two replicas of one input."""
+
+    source: In(8)
+    first: Out(8)
+    second: Out(8)
+
+    def __init__(self, technology):
+        super().__init__()
+        self.technology = technology
+
+    def elaborate(self, platform):
+        m = Module()
+        for port in (self.first, self.second):
+            m.d.comb += port.eq(replicated(m, port.name, self.source, self.technology))
+        return m
+
+
+@pytest.mark.parametrize(("technology", "registers"), [(Technology.ECP5, 16), (Technology.GENERIC, 8)])
+def test_replicas_are_kept_where_plain_registers_are_merged(technology, registers, tmp_path):
+    assert area(netlist(TwoReplicas(technology), "replicas", tmp_path), "replicas").ff == registers
+
+
+def test_replica_takes_a_cycle():
+    replicas = TwoReplicas(Technology.GENERIC)
+
+    async def testbench(ctx):
+        for value in (3, 200, 7):
+            ctx.set(replicas.source, value)
+            await ctx.tick()
+            assert (ctx.get(replicas.first), ctx.get(replicas.second)) == (value, value)
+
+    simulate(replicas, testbench)
 
 
 def test_matrix_unit_infers_no_block_ram(tmp_path):
