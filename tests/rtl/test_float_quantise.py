@@ -3,19 +3,14 @@
 import numpy as np
 import pytest
 
-from lpu_isa.config import SHAPES
 from lpu_isa.formats import EXPONENT_BIAS, FloatFormat
 from lpu_isa.vxm import Quantise, quantise_latency
-from lpu_rtl.float.quantise import Quantiser, quantise_layout
+from lpu_rtl.float.quantise import quantise_layout
 from lpu_sw.sim.arithmetic import quantise_block, quantise_static
-from lpu_tb.benches.float_lanes import run_lanes
+from lpu_tb.benches.float_units import CONFIGS, run_unit
 
-N_BLOCKS = 6_000
-CONFIGS = pytest.mark.parametrize(
-    "config",
-    [SHAPES["4x4"], SHAPES["8x16"], SHAPES["4x4"].replace(cols=16, significand_bits=24)],
-    ids=lambda config: f"{config.name}-{config.significand_bits}",
-)
+N_BLOCKS = 3_000
+EVERY_CONFIG = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 
 
 def blocks(rng, config, n):
@@ -59,16 +54,14 @@ def stream(config, vectors, kind, block):
 
 
 def run(config, operands, tmp_path, name):
-    return run_lanes(
-        lambda: Quantiser(config), operands, latency=quantise_latency(config), name=name, folder=tmp_path, n=1
-    )
+    return run_unit(config, "quantiser", operands, latency=quantise_latency(config), name=name, folder=tmp_path)
 
 
 def signed(bytes_):
     return bytes_.astype(np.uint8).view(np.int8)
 
 
-@CONFIGS
+@EVERY_CONFIG
 def test_blocks(config, tmp_path):
     p = config.significand_bits
     rng = np.random.default_rng(1)
@@ -94,7 +87,7 @@ def test_blocks(config, tmp_path):
         assert not found["clamped"].any()
 
 
-@CONFIGS
+@EVERY_CONFIG
 @pytest.mark.parametrize("kind", [Quantise.ROW, Quantise.COLUMN])
 def test_scale_of_one(config, kind, tmp_path):
     p = config.significand_bits

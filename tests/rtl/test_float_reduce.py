@@ -3,19 +3,13 @@
 import numpy as np
 import pytest
 
-from lpu_isa.config import SHAPES
 from lpu_isa.formats import EXPONENT_BIAS, REDUCE_FRACTION_BITS, FloatFormat
 from lpu_isa.vxm import REDUCE, Reduce
-from lpu_rtl.float.reduce import Reducer, reduce_layout
+from lpu_rtl.float.reduce import reduce_layout
 from lpu_sw.sim.arithmetic import Arithmetic
-from lpu_tb.benches.float_lanes import run_lanes
+from lpu_tb.benches.float_units import CONFIGS, run_unit
 
 N_REDUCTIONS = 1_500
-CONFIGS = pytest.mark.parametrize(
-    "config",
-    [SHAPES["4x4"], SHAPES["8x16"], SHAPES["16x16"], SHAPES["4x4"].replace(significand_bits=24)],
-    ids=lambda config: f"{config.name}-{config.significand_bits}",
-)
 
 
 def random_words(rng, p, shape):
@@ -52,7 +46,7 @@ def exact_sum(p, start, words):
     return float(np.copysign(0.0, value)) if abs(value) < 2.0**-126 else value
 
 
-@CONFIGS
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 def test_reductions(config, tmp_path):
     p, rows = config.significand_bits, config.rows
     rng = np.random.default_rng(1)
@@ -93,7 +87,7 @@ def test_reductions(config, tmp_path):
         vectors += [words[0]] * idle
     operands = {"event": np.array(events), "valid": np.array(valids), "vector": np.array(vectors)}
     name = f"reduce-{config.name}-{p}"
-    found = run_lanes(lambda: Reducer(config), operands, latency=REDUCE, name=name, folder=tmp_path, n=1)
+    found = run_unit(config, "reducer", operands, latency=REDUCE, name=name, folder=tmp_path)
 
     expected = np.zeros(len(events), bool)
     for end, register, wanted in ends:

@@ -9,7 +9,7 @@ from lpu_rtl.vxm import Vxm
 from lpu_tb.runner import run_bench
 
 BENCH = "lpu_tb.benches.vxm"
-CONFIGS = [SHAPES["4x4"], SHAPES["4x4"].replace(significand_bits=24), SHAPES["8x16"], SHAPES["4x4"].replace(cols=16)]
+CONFIGS = [SHAPES["4x4"], SHAPES["8x16"], SHAPES["4x4"].replace(cols=16, significand_bits=24)]
 
 
 def run(config, testcase, seeds, n_passes):

@@ -1,4 +1,4 @@
-"""Streams arrays of operands through the design and keeps what comes out; see `lpu_tb.benches.float_lanes`."""
+"""Streams arrays of operands through the design and keeps what comes out; see `lpu_tb.benches.float_units`."""
 
 from pathlib import Path
 
