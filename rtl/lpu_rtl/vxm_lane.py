@@ -68,7 +68,7 @@ class Lane(wiring.Component):
     integer, unit : In                      Source that is converted, as in `lpu_rtl.float.convert`.
     b, c : In(float)                        Second operands.
     result, result_valid : Out              In the cycle of its control; +0 when it does not count.
-    square : Out(float)                     Square of the result, `lpu_isa.vxm.MULTIPLY` cycles later.
+    square : Out(float)                     Square of the result, `lpu_isa.vxm.MULTIPLY` cycles later; +0 likewise.
     overflow, outside_domain : Out(1)       A unit's result of this cycle that counts is too large, or its function not
                                             defined.
 
@@ -103,7 +103,6 @@ class Lane(wiring.Component):
         m.submodules.add = add = Add(p)
         m.submodules.function = lookup = Lookup(p, self.technology)
         m.submodules.gain = gain = Multiply(p, self.technology)
-        gain_valid = Signal()
 
         taps = {"vmem": _Tap(self.valid.vmem, self.vmem), "switch": _Tap(self.valid.switch, self.switch)}
         m.d.comb += [convert.value.eq(self.integer), convert.unit.eq(self.unit)]
@@ -122,25 +121,22 @@ class Lane(wiring.Component):
         m.d.comb += [lookup.argument.eq(argument.value), lookup.function.eq(control.function.function)]
         taps["function"] = self._tap(m, "function", argument.valid, lookup.result, vxm.FUNCTION)
 
-        # The second multiplier stands before the result, and behind it when it squares results.
-        first = self._take(m, "gain", control.gain.tap, taps)
-        taps["gain"] = _Tap(gain_valid, gain.result)
-        end = self._take(m, "result", control.result.tap, taps)
-        is_negative = end.value.sign | (end.value.exponent == 0)
-        result = gated(flushed(end.value), end.valid & ~(control.result.relu & is_negative))
-        is_squared = control.result.is_squared
-        factor = Mux(is_squared, result, first.value)
-        own = control.gain.kind[Kind.SQUARE] | is_squared
+        # The second multiplier stands before the result, and beside it when it squares results.
+        squares = control.result.is_squared
+        first = self._take(m, "gain", control.gain.tap | gated(control.result.tap, squares), taps)
         passed_by = delayed(m, argument.value, vxm.FUNCTION, name="argument")
-        others = _chosen([control.gain.kind[Kind.SELF], own], [passed_by, factor])
-        valid = Mux(is_squared, end.valid, first.valid)
+        own = control.gain.kind[Kind.SQUARE] | squares
+        others = _chosen([control.gain.kind[Kind.SELF], own], [passed_by, first.value])
+        m.d.comb += [gain.a.eq(first.value), gain.b.eq(self._second(control.gain) | others)]
+        is_cut = control.result.relu & first.value.sign & squares
+        taps["gain"] = self._tap(m, "gain", first.valid & ~is_cut, gain.result, vxm.MULTIPLY)
+
+        end = self._take(m, "result", control.result.tap, taps)
+        is_cut = control.result.relu & (end.value.sign | (end.value.exponent == 0))
         m.d.comb += [
-            gain.a.eq(factor),
-            gain.b.eq(self._second(control.gain) | others),
-            gain_valid.eq(delayed(m, valid, vxm.MULTIPLY, name="gain_valid", reset_less=False)),
-            self.result.eq(result),
+            self.result.eq(gated(flushed(end.value), end.valid & ~is_cut)),
             self.result_valid.eq(end.valid),
-            self.square.eq(gain.result),
+            self.square.eq(gated(gain.result, taps["gain"].valid)),
             self.overflow.eq(
                 Cat(
                     taps[name].valid & unit.overflow

@@ -1,6 +1,7 @@
 """Functions of one float, by a table of knots and interpolation between them."""
 
 import math
+import operator
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -10,8 +11,9 @@ from lpu_isa.formats import EXPONENT_BIAS, SMALLEST_ARGUMENT
 from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, rom
 
 from ..primitives import Multiplier18, TableRom, Technology
-from .encoding import EXPONENT, ZERO_EXPONENT, delayed, float_layout
-from .shift import leading_zeros, shift_right
+from .encoding import EXPONENT, ZERO_EXPONENT, delayed, float_layout, gated
+from .shift import shift_right
+from .tree import balanced
 
 __all__ = ["Lookup"]
 
@@ -150,27 +152,29 @@ class Lookup(wiring.Component):
         half = 1 << (_ROUND_DROP - 1)
         below = Mux(is_mirrored, (1 << rest_bits) - half, half)[:rest_bits]
         start = delayed(m, Cat(below, Mux(is_mirrored, knot_less, knot)), 1, name="start")
-        zeros = delayed(m, leading_zeros(~knot_less), 1, name="zeros")
-        is_mirrored = delayed(m, is_mirrored, 1, name="is_mirrored_sum")
         exponent = delayed(m, exponent, 3, name="exponent_knot")
-        above = exponent + 1
-        fields = [delayed(m, field[:8], 1, name=f"field{i}") for i, field in enumerate((exponent, above))]
-        are_tiny = [delayed(m, field < 1, 1, name=f"is_tiny{i}") for i, field in enumerate((exponent, above))]
+        # One-hot: how many zeros the mirrored knot has above its highest one.
+        zeros = Cat(knot_less[-n:].all() & ~knot_less[-n - 1] for n in range(1, len(knot_less)))
+        zeros = delayed(m, Cat(~knot_less[-1], zeros) & is_mirrored.replicate(len(knot_less)), 1, name="zeros")
+        is_plain = delayed(m, ~is_mirrored & (exponent >= 1), 1, name="is_plain")
+        is_plain_two = delayed(m, ~is_mirrored & (exponent >= 0), 1, name="is_plain_two")
+        above = delayed(m, (exponent + 1)[:8], 1, name="exponent_above")
+        exponent = delayed(m, exponent[:8], 1, name="exponent_sum")
 
-        # Sum. It is 2 at most, and then its fraction is zero.
+        # Sum, left out where it is tiny. A mirrored one has as many leading zeros as its knot, or a few more.
         total = (start + multiplier.product)[_ROUND_DROP : len(start)]
-        is_two = total[p]
-        plain = Mux(Mux(is_two, *reversed(are_tiny)), 0, Cat(total[: p - 1], Mux(is_two, *reversed(fields))))
-        # A mirrored one has as many leading zeros as its knot, or a few more; without a one it is zero.
-        mirrored = Const(0, p + 7)
-        coarse = (~total[:p] << zeros)[:p]
+        shifts = [gated((~total[:p] << n)[:p], is_it) for n, is_it in enumerate(zeros)]
+        significand = balanced(operator.or_, [*shifts, gated(total[:p], is_plain)])
+        # Without a one it is zero, or 2, of which the fraction is zero.
+        fraction, field = Const(0, p - 1), gated(above, is_plain_two & total[p])
         for more in reversed(range(max(2, p - KNOT_FRACTION_BITS))):
-            field = (EXPONENT_BIAS - 1 - more - zeros)[:8]
-            mirrored = Mux(coarse[p - 1 - more], Cat((coarse << more)[: p - 1], field), mirrored)
+            is_it = significand[p - 1 - more]
+            fields = [gated(Const(EXPONENT_BIAS - 1 - n - more, 8), is_so) for n, is_so in enumerate(zeros)]
+            fields.append(gated(exponent, is_plain & (more == 0)))
+            fraction = Mux(is_it, (significand << more)[: p - 1], fraction)
+            field = Mux(is_it, balanced(operator.or_, fields), field)
         m.d.comb += [
-            self.result.eq(
-                delayed(m, Cat(Mux(is_mirrored, mirrored, plain), delayed(m, sign, 4, name="sign")), 1, name="result")
-            ),
+            self.result.eq(delayed(m, Cat(fraction, field, delayed(m, sign, 4, name="sign")), 1, name="result")),
             self.overflow.eq(delayed(m, is_too_large & ~x_sign, 5, name="overflow")),
             self.is_outside_domain.eq(delayed(m, is_outside, 5, name="is_outside_domain")),
         ]

@@ -43,20 +43,18 @@ class Multiply(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         p = self.significand_bits
-        is_zero = (self.a.exponent == 0) | (self.b.exponent == 0)
+        is_zero = delayed(m, (self.a.exponent == 0) | (self.b.exponent == 0), 1, name="is_zero")
+        exponents = delayed(m, self.a.exponent + self.b.exponent, 1, name="exponents")
         exponent = Signal(EXPONENT)
-        sign = Signal()
-        m.d.comb += [
-            exponent.eq(Mux(is_zero, ZERO_EXPONENT, self.a.exponent + self.b.exponent - EXPONENT_BIAS)),
-            sign.eq(self.a.sign ^ self.b.sign),
-        ]
+        m.d.comb += exponent.eq(Mux(is_zero, ZERO_EXPONENT, exponents - EXPONENT_BIAS))
+
         product = Signal(2 * p)
         m.d.comb += product.eq(self._product(m, significand(self.a), significand(self.b)))
 
         m.submodules.round = rounding = Round(p)
         m.d.comb += [
-            rounding.sign.eq(delayed(m, sign, 2, name="sign")),
-            rounding.exponent.eq(delayed(m, exponent, 2, name="exponent")),
+            rounding.sign.eq(delayed(m, self.a.sign ^ self.b.sign, 2, name="sign")),
+            rounding.exponent.eq(delayed(m, exponent, 1, name="exponent")),
             rounding.significand.eq(product[p - 1 :]),
             rounding.guard.eq(product[p - 2]),
             rounding.sticky.eq(product[: p - 2].any()),
