@@ -58,9 +58,10 @@ class Icu(wiring.Component):
     -----
     start, stop, reset : In(1)          From the host, one cycle each. ``start`` is ignored while ``running``.
     running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``busy`` falls.
-    cancel : Out(1)                     The units drop what they are doing: a start, a stop, a reset or a fault.
+    cancel : Out(1)                     The units drop what they are doing; a cycle after a start, a stop, a reset or a
+                                        fault.
     busy : In(1)                        A unit's operation is running, or its result on the way.
-    faults : In(FAULT_BITS) array       Fault codes from outside, one cycle each.
+    faults : In(FAULT_BITS) array       Fault codes from outside, one cycle each. No later bundle is executed.
     fault, fault_pc, cycles : Out       Fault register, the bundle issued last before it, cycle counter.
     mxm, vxm, sxm : Out(Issue)          Operations, in their cycle of issue.
     scalars : In(RegisterRead) array    The vector unit's late scalars, in the order of `LATE_SCALARS`.
@@ -120,7 +121,8 @@ class Icu(wiring.Component):
 
         rs, rt, registers = self._read_registers(m, slots)
         faults: dict[Fault, list[Value]] = {}
-        execute = self._judge(m, fetch, slots, faults)
+        faulting, drop = Signal(), Signal()
+        execute = self._judge(m, fetch, slots, faults, faulting)
         for name in _UNITS:
             port = getattr(self, name)
             m.d.comb += [port.op.eq(slots[name]), port.start.eq(execute & (slots[name].op != 0))]
@@ -128,12 +130,12 @@ class Icu(wiring.Component):
         for code, signal in does.items():
             m.d.comb += signal.eq(execute & (slots["icu"].op == code))
 
-        self._branch(m, fetch, does, slots["icu"].imm, rs, rt, faults)
+        self._branch(m, fetch, does, slots["icu"].imm, rs, rt, drop, faults)
         alu = self._compute(m, does, slots["icu"], rs, rt)
-        lanes = self._read_lanes(m, does, slots["icu"], rs, rt)
-        functions = self._apply_functions(m, does, slots["icu"], rs)
+        lanes = self._read_lanes(m, does, slots["icu"], rs, rt, drop)
+        functions = self._apply_functions(m, does, slots["icu"], rs, drop)
         self._send(m, does, rs, faults)
-        hold = self._receive(m, does, alu, slots["icu"].rd, faults)
+        hold = self._receive(m, does, alu, slots["icu"].rd, drop, faults)
         m.d.comb += fetch.hold.eq(hold | self.clearing)
 
         writers = [alu, lanes.result, functions.result, self.reduction]
@@ -143,8 +145,8 @@ class Icu(wiring.Component):
             m.d.comb += getattr(registers.write, field).eq(_any(gated))
         enables = [writer.enable for writer in writers]
         faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
-        faulting = self._latch_fault(m, fetch, faults, [*self.faults, lanes.fault, functions.fault])
-        self._run(m, fetch, does[IcuOp.HALT], faulting, hold)
+        self._latch_fault(m, fetch, faults, [*self.faults, lanes.fault, functions.fault], faulting)
+        self._run(m, fetch, does[IcuOp.HALT], faulting, drop, hold)
         return m
 
     def _read_registers(self, m: Module, slots: dict) -> tuple[Signal, Signal, RegisterFile]:
@@ -166,7 +168,9 @@ class Icu(wiring.Component):
         m.d.comb += [registers.clear.eq(self.reset), self.clearing.eq(registers.clearing)]
         return rs, rt, registers
 
-    def _judge(self, m: Module, fetch: Fetch, slots: dict, faults: dict[Fault, list[Value]]) -> Signal:
+    def _judge(
+        self, m: Module, fetch: Fetch, slots: dict, faults: dict[Fault, list[Value]], faulting: Signal
+    ) -> Signal:
         """Whether a bundle is issued in this cycle and may be executed."""
         formats = {"header": self.format.header, **self.format.slots}
         legal = Signal()
@@ -182,14 +186,22 @@ class Icu(wiring.Component):
         }
         m.d.comb += [
             present.eq(fetch.issue & ~fetch.past_end),
-            execute.eq(present & ~Cat(bad.values()).any()),
+            execute.eq(present & ~Cat(bad.values()).any() & ~faulting),
         ]
         faults |= {fault: [present & condition] for fault, condition in bad.items()}
         faults[Fault.PROGRAM] = [fetch.issue & fetch.past_end]
         return execute
 
     def _branch(
-        self, m: Module, fetch: Fetch, does: dict, imm: Value, rs: Signal, rt: Signal, faults: dict[Fault, list[Value]]
+        self,
+        m: Module,
+        fetch: Fetch,
+        does: dict,
+        imm: Value,
+        rs: Signal,
+        rt: Signal,
+        drop: Signal,
+        faults: dict[Fault, list[Value]],
     ) -> None:
         """Loops, branches and the timing base."""
         total = Signal(signed(32))
@@ -200,7 +212,7 @@ class Icu(wiring.Component):
             loops.body.eq(fetch.pc + 1),
             loops.count.eq(total),
             loops.end.eq(does[IcuOp.END]),
-            loops.clear.eq(self.cancel),
+            loops.clear.eq(drop),
         ]
         faults[Fault.LOOP] = [loops.failed]
         taken = {
@@ -240,7 +252,7 @@ class Icu(wiring.Component):
                     m.d.sync += alu.data.eq(result)
         return alu
 
-    def _read_lanes(self, m: Module, does: dict, icu: data.View, rs: Signal, rt: Signal) -> LaneReader:
+    def _read_lanes(self, m: Module, does: dict, icu: data.View, rs: Signal, rt: Signal, drop: Signal) -> LaneReader:
         """VLANE and SLANE."""
         m.submodules.lanes = lanes = LaneReader(self.config)
         m.d.comb += [
@@ -249,13 +261,13 @@ class Icu(wiring.Component):
             lanes.address.eq(rs + icu.imm),
             lanes.lane.eq(rt),
             lanes.destination.eq(icu.rd),
-            lanes.cancel.eq(self.cancel),
+            lanes.cancel.eq(drop),
         ]
         connect(m, flipped(self.vlane), lanes.vmem)
         connect(m, flipped(self.slane), lanes.smem)
         return lanes
 
-    def _apply_functions(self, m: Module, does: dict, icu: data.View, rs: Signal) -> ScalarFunction:
+    def _apply_functions(self, m: Module, does: dict, icu: data.View, rs: Signal, drop: Signal) -> ScalarFunction:
         """FUNCTION."""
         m.submodules.functions = functions = ScalarFunction(self.config, self.technology)
         m.d.comb += [
@@ -263,7 +275,7 @@ class Icu(wiring.Component):
             functions.function.eq(icu.function),
             functions.argument.eq(rs),
             functions.destination.eq(icu.rd),
-            functions.cancel.eq(self.cancel),
+            functions.cancel.eq(drop),
         ]
         return functions
 
@@ -275,7 +287,9 @@ class Icu(wiring.Component):
         ]
         faults[Fault.MAILBOX] = [does[IcuOp.SEND] & ~self.outbox.ready]
 
-    def _receive(self, m: Module, does: dict, alu: data.View, rd: Value, faults: dict[Fault, list[Value]]) -> Signal:
+    def _receive(
+        self, m: Module, does: dict, alu: data.View, rd: Value, drop: Signal, faults: dict[Fault, list[Value]]
+    ) -> Signal:
         """RECV: leaves issue to stand when the inbox is empty; returns whether this cycle is spent waiting."""
         hold = Signal()
         wants = Signal()
@@ -285,7 +299,7 @@ class Icu(wiring.Component):
             self.inbox.ready.eq(wants),
             hold.eq(wants & ~self.inbox.valid),
         ]
-        m.d.sync += self.waiting.eq(hold & ~self.cancel)
+        m.d.sync += self.waiting.eq(hold & ~drop)
         with m.If(does[IcuOp.RECV]):
             m.d.sync += destination.eq(rd)
         with m.If(wants & self.inbox.valid):
@@ -295,28 +309,30 @@ class Icu(wiring.Component):
         faults[Fault.SYNC] = [does[IcuOp.RECV] & self.busy]
         return hold
 
-    def _latch_fault(self, m: Module, fetch: Fetch, faults: dict[Fault, list[Value]], codes: Iterable[Value]) -> Signal:
-        """Keep the first fault, the lowest code if there are several; returns whether there is one in this cycle."""
+    def _latch_fault(
+        self, m: Module, fetch: Fetch, faults: dict[Fault, list[Value]], codes: Iterable[Value], faulting: Signal
+    ) -> None:
+        """Keep the first fault, the lowest code if there are several. It is registered before anything else is done
+        about it, since faults come from all of the chip."""
         issued = Signal.like(self.fault_pc)
-        last = Signal.like(self.fault_pc)
-        faulting = Signal()
         codes = list(codes)
-        raised = {fault: _any([*faults.get(fault, []), *(code == fault for code in codes)]) for fault in Fault if fault}
-        m.d.comb += [
-            last.eq(Mux(fetch.issue & ~fetch.past_end, fetch.pc, issued)),
-            faulting.eq(_any(raised.values())),
-        ]
-        m.d.sync += issued.eq(last)
-        with m.If(self.start | self.reset):
+        drops = self.start | self.reset
+        raised = Signal(max(Fault) + 1)
+        for fault in set(Fault) - {Fault.NONE}:
+            now = _any([*faults.get(fault, []), *(code == fault for code in codes)])
+            m.d.sync += raised[fault].eq(now & ~drops)
+        m.d.comb += faulting.eq(raised.any())
+        with m.If(fetch.issue & ~fetch.past_end):
+            m.d.sync += issued.eq(fetch.pc)
+        with m.If(drops):
             m.d.sync += self.fault.eq(Fault.NONE)
         with m.Elif(faulting & (self.fault == Fault.NONE)):
-            m.d.sync += self.fault_pc.eq(last)
-            for fault, condition in sorted(raised.items(), reverse=True):
-                with m.If(condition):
+            m.d.sync += self.fault_pc.eq(issued)
+            for fault in sorted(set(Fault) - {Fault.NONE}, reverse=True):
+                with m.If(raised[fault]):
                     m.d.sync += self.fault.eq(fault)
-        return faulting
 
-    def _run(self, m: Module, fetch: Fetch, halts: Signal, faulting: Signal, hold: Signal) -> None:
+    def _run(self, m: Module, fetch: Fetch, halts: Signal, faulting: Signal, drop: Signal, hold: Signal) -> None:
         """Start, stop and the cycle counter."""
         active = Signal()  # bundles are being issued
         counting = Signal()  # bundle 0 has been
@@ -326,13 +342,14 @@ class Icu(wiring.Component):
         m.d.comb += [
             begins.eq(self.start & ~self.running),
             ends.eq(halts | self.stop | self.reset | faulting),
-            self.cancel.eq(begins | self.stop | self.reset | faulting),
+            drop.eq(begins | self.stop | self.reset | faulting),
             self.running.eq(active | self.busy),
             self.halted.eq(halted & ~self.busy),
             fetch.start.eq(begins),
             fetch.running.eq(active),
             fetch.stop.eq(ends),
         ]
+        m.d.sync += self.cancel.eq(drop)
         with m.If(active & (counting | fetch.issue) & ~hold & ~ends):
             m.d.sync += [self.cycles.eq(self.cycles + 1), counting.eq(1)]
         with m.If(active & ends):

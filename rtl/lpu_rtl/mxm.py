@@ -12,14 +12,12 @@ from lpu_isa.mxm import slot as mxm_slot
 
 from .address import NestedAddress, NestedLoop
 from .interfaces import FAULT_BITS, WEIGHT_READ_LATENCY, AccumulatorRead, BlockWrite, Issue, WeightRead
-from .primitives import Multiplier18, Technology, replicated
+from .primitives import LUT_RAM, Multiplier18, Technology, replicated
 
 __all__ = ["BlockRead", "Mxm", "block_layout"]
 
 _BYTE = 8
 _CODE_BITS = 8
-_LUT_RAM = {"ram_style": "distributed"}
-"""Keeps Yosys from using block RAMs, which are all needed elsewhere and would be slower without an output register."""
 _ACT_DATA = ACT_READ + 1
 _WEIGHT_DATA = WMEM_READ + WEIGHT_READ_LATENCY
 """Cycle of a step in which its weights meet its activations."""
@@ -54,7 +52,7 @@ class _ActivationBuffer(wiring.Component):
         m.d.comb += is_first_part.eq(write.part == 0)
         values = []
         for part in range(config.words_per_block):
-            array = memory.Memory(shape=part_layout, depth=config.act_blocks, init=[], attrs=_LUT_RAM)
+            array = memory.Memory(shape=part_layout, depth=config.act_blocks, init=[], attrs=LUT_RAM)
             m.submodules[f"part{part}"] = array
             port, read = array.write_port(), array.read_port(domain="comb")
             is_this_part = write.part == part
@@ -65,7 +63,7 @@ class _ActivationBuffer(wiring.Component):
                 read.addr.eq(self.address),
             ]
             values.append(read.data.as_value())
-        m.submodules.codes = codes = memory.Memory(shape=_CODE_BITS, depth=config.act_blocks, init=[], attrs=_LUT_RAM)
+        m.submodules.codes = codes = memory.Memory(shape=_CODE_BITS, depth=config.act_blocks, init=[], attrs=LUT_RAM)
         port, read = codes.write_port(), codes.read_port(domain="comb")
         m.d.comb += [
             port.en.eq(write.enable & is_first_part),
@@ -164,7 +162,7 @@ class _Row(wiring.Component):
 
     def _accumulate(self, m: Module, term: Value) -> None:
         shape, depth = signed(ACCUMULATOR_BITS), self.config.accumulators
-        m.submodules.bank = bank = memory.Memory(shape=shape, depth=depth, init=[], attrs=_LUT_RAM)
+        m.submodules.bank = bank = memory.Memory(shape=shape, depth=depth, init=[], attrs=LUT_RAM)
         write, old, read = bank.write_port(), bank.read_port(domain="comb"), bank.read_port(domain="comb")
         enable, address, replace = (self._here(m, port) for port in ("enable", "address", "replace"))
         addend, total = Signal(shape), Signal(shape)
@@ -356,7 +354,7 @@ class Mxm(wiring.Component):
 
         # The base codes of the entries.
         depth = config.accumulators
-        m.submodules.bases = bases = memory.Memory(shape=_CODE_BITS, depth=depth, init=[], attrs=_LUT_RAM)
+        m.submodules.bases = bases = memory.Memory(shape=_CODE_BITS, depth=depth, init=[], attrs=LUT_RAM)
         base_write, base_read = bases.write_port(), bases.read_port(domain="comb")
         base_q = Signal(_CODE_BITS, reset_less=True)
         m.d.sync += base_q.eq(base_read.data)

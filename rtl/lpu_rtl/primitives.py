@@ -16,12 +16,25 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-__all__ = ["EBR_BITS", "SLICE_BITS", "Ebr", "Multiplier18", "Replica", "TableRom", "Technology", "replicated"]
+__all__ = [
+    "EBR_BITS",
+    "LUT_RAM",
+    "SLICE_BITS",
+    "Ebr",
+    "Multiplier18",
+    "Replica",
+    "TableRom",
+    "Technology",
+    "replicated",
+]
 
 EBR_BITS = 18 * 1024
 """Bits of one block RAM."""
 SLICE_BITS = 9
 """Bits of a block RAM that share a write enable."""
+LUT_RAM = {"ram_style": "distributed"}
+"""Attributes of a memory that Yosys must make from LUT RAM: not from block RAM, which is all needed elsewhere, nor from
+registers, as it does with many read ports."""
 
 _FACTOR_BITS = 18
 _INIT_WORDS = 16  # words of 18 bits in one INITVAL parameter, 20 bits apart

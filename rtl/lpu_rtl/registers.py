@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from lpu_isa.fields import REGISTERS
 
 from .interfaces import RegisterRead, RegisterWrite
+from .primitives import LUT_RAM
 
 __all__ = ["RegisterFile"]
 
@@ -37,7 +38,7 @@ class RegisterFile(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.words = words = memory.Memory(shape=32, depth=REGISTERS, init=[])
+        m.submodules.words = words = memory.Memory(shape=32, depth=REGISTERS, init=[], attrs=LUT_RAM)
         write = words.write_port()
         remaining = Signal(range(REGISTERS + 1), init=REGISTERS)
 

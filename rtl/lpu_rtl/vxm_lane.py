@@ -4,7 +4,7 @@ import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
