@@ -5,10 +5,13 @@ Values are float64 that hold numbers of the tile's `FloatFormat` exactly. An ope
 
 Every operation is one exact or correctly rounded float64 operation, then `Arithmetic.nearest` (the significand), then
 `Arithmetic.settle` (the exponent). The simulator runs a chain without the last step and repeats it with that step only
-if `Arithmetic.is_settled` finds a value that the step would change.
+if there is a value that the step would change (`lpu_sw.sim.chain`).
 """
 
 import math
+from collections.abc import Callable
+from functools import cache, partial
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +32,9 @@ from lpu_isa.tables import Function
 
 from .function import Functions
 
-__all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "SETTLED_BASES", "Arithmetic", "Result", "accumulate", "align",
-           "argmax", "fits_accumulator", "misaligned", "quantise_block", "quantise_static", "reduce_max",
-           "spread"]  # fmt: skip
+__all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "SETTLED_BASES", "SMALLEST", "TOO_LARGE", "Arithmetic", "BlockQuantiser",
+           "Result", "accumulate", "align", "argmax", "fits_accumulator", "misaligned", "quantise_block",
+           "quantise_static", "reduce_max"]  # fmt: skip
 
 SMALLEST = 2.0 ** (1 - EXPONENT_BIAS)
 """Smallest magnitude that is no zero."""
@@ -47,12 +50,33 @@ def _constant(value: float) -> np.ndarray:
     return np.array(value)
 
 
-_SMALLEST = _constant(SMALLEST)
-_LARGE_SQUARE = TOO_LARGE**2
+@cache
+def _ones(lanes: int) -> np.ndarray:
+    """To sum vectors by a product, which takes NumPy half as long."""
+    return np.ones(lanes)
+
+
+_NOTHING = SMALLEST / 2
+"""Where there are only zeros, this is the largest one: a number that has an exponent."""
 _NO_EXPONENT = 1 - EXPONENT_BIAS
 """Of a reduction in which all lanes so far are zero: the exponent field is 0."""
 _QUANTISED_MAX = _constant(QUANTISED_MAX)
 _QUANTISED_MIN = _constant(-QUANTISED_MAX)
+
+_INT = np.dtype(np.int64)
+_DOUBLE, _WORD = Struct("<d"), Struct("<Q")
+_REBIAS = (1023 - EXPONENT_BIAS) << 52
+"""What the bits of a float64 have more than those of a float of ours, shifted to its place."""
+_EXPONENT_SHIFT = _constant(52)
+"""What stands above it in a float64 that is not negative is its exponent field."""
+_FREXP_FIELD = 1022
+"""The exponent field of a float64 less what `math.frexp` calls its exponent."""
+_FIELDS = np.arange(1 << 11) - 1023 + EXPONENT_BIAS
+_HAS_BLOCK = (_FIELDS >= BLOCK_EXPONENT_OFFSET + 2) & (_FIELDS <= EXPONENT_MAX + 1)
+_QUANTISE_CODE = np.where(_HAS_BLOCK, _FIELDS - BLOCK_EXPONENT_OFFSET, 0)
+"""The code of a block, by the exponent field of its largest magnitude."""
+_QUANTISE_SCALE = np.where(_HAS_BLOCK, np.ldexp(1.0, EXPONENT_BIAS - _QUANTISE_CODE), 0.0)
+"""What the block is multiplied by."""
 
 
 class Result(NamedTuple):
@@ -68,34 +92,42 @@ class Arithmetic:
     def __init__(self, float_format: FloatFormat) -> None:
         self.format = float_format
         p = self.p = float_format.significand_bits
+        self._double_drop = 53 - p
+        self._magnitude_mask = (1 << (p + 7)) - 1
         self._scalar_splitter = 2.0 ** (53 - p) + 1
         self._splitter = _constant(self._scalar_splitter)
+        exponents = np.maximum(np.arange(1 << 11) - _FREXP_FIELD, _NO_EXPONENT)
+        self._reduce_scale = np.ldexp(1.0, p + REDUCE_FRACTION_BITS - exponents)
+        """What brings a significand to the units of a running sum, by the exponent field of the largest one."""
         self.functions = Functions(float_format)
 
     # Rounding, in two steps.
 
     def nearest(self, x: np.ndarray) -> np.ndarray:
-        """Round to the significand, nearest even, as if exponents had no bounds. Keeps the sign of zero.
+        """Round to the significand, nearest even, as if exponents had no bounds. Keeps the sign of zero."""
+        x = np.array(x)
+        out = np.empty_like(x)
+        for call in self.nearest_calls(x, out):
+            call()
+        return out
+
+    def nearest_calls(self, x: np.ndarray, out: np.ndarray) -> list[Callable[[], object]]:
+        """What makes `nearest` of ``x`` in ``out``, another array, whenever it is called; ``x`` is overwritten.
 
         Veltkamp's splitting (Dekker, Numer. Math. 18, 1971, section 5) rounds to nearest; that ties go to even is
         tested for every significand.
         """
-        scaled = x * self._splitter
-        rest = scaled - x
-        scaled -= rest
-        return scaled
+        return [
+            partial(np.multiply, x, self._splitter, out),
+            partial(np.subtract, out, x, x),
+            partial(np.subtract, out, x, out),
+        ]
 
     def settle(self, x: np.ndarray) -> Result:
         """Bring rounded values into the exponent's range: tiny ones become zero of their sign, large ones fault."""
         magnitude = np.abs(x)
         values = np.where(magnitude < SMALLEST, np.copysign(0.0, x), x)
         return Result(values, np.where(magnitude >= TOO_LARGE, np.uint8(Fault.FLOAT), np.uint8(Fault.NONE)))
-
-    def is_settled(self, x: np.ndarray) -> bool:
-        """Whether `settle` is sure to change nothing: values are zero, or in the exponent's range (but for its top)."""
-        settled = np.count_nonzero(np.abs(x) >= _SMALLEST)
-        # The sum of squares bounds the magnitudes, in one call.
-        return (settled == x.size or settled == np.count_nonzero(x)) and bool(np.vdot(x, x) < _LARGE_SQUARE)
 
     # Units of the chain.
 
@@ -114,14 +146,13 @@ class Arithmetic:
 
     def function(self, function: Function, x: np.ndarray) -> Result:
         """exp2, reciprocal, reciprocal square root or sigmoid, after the integer tables in `lpu_isa.tables`."""
-        values, faults = self.settle(self.functions.vector(function, np.asarray(x)))
+        values, faults = self.settle(self.functions.vector(function, x, np.empty_like(x, np.float64)))
         outside = self.functions.outside_domain(function, x)
         return Result(values, faults if outside is None else np.where(outside, np.uint8(Fault.FUNCTION), faults))
 
     def scalar_function(self, function: Function, x: float) -> tuple[float, Fault]:
         """`function` of one number."""
-        outside = self.functions.outside_domain(function, np.array(x))
-        if outside is not None and outside:
+        if self.functions.outside_domain(function, x):
             return 0.0, Fault.FUNCTION
         return self._settle_scalar(self.functions.scalar(function, x))
 
@@ -129,23 +160,18 @@ class Arithmetic:
 
     def decode(self, word: int) -> float:
         """The float in the low bits of a register (of either sign)."""
-        fraction_bits = self.p - 1
-        field = (word >> fraction_bits) & 255
-        if field == 0:
+        magnitude = (word & self._magnitude_mask) << self._double_drop
+        if magnitude >> 52 == 0:
             magnitude = 0.0
         else:
-            significand = (word & ((1 << fraction_bits) - 1)) | (1 << fraction_bits)
-            magnitude = math.ldexp(significand, field - EXPONENT_BIAS - fraction_bits)
+            magnitude = _DOUBLE.unpack(_WORD.pack(magnitude + _REBIAS))[0]
         return -magnitude if (word >> (self.p + 7)) & 1 else magnitude
 
     def encode(self, x: float) -> int:
         """A value of the format as the low bits of a register."""
-        sign = (1 << (self.p + 7)) if math.copysign(1.0, x) < 0 else 0
-        if x == 0:
-            return sign
-        fraction, exponent = math.frexp(abs(x))
-        significand = int(math.ldexp(fraction, self.p))
-        return sign | (exponent - 1 + EXPONENT_BIAS) << (self.p - 1) | (significand - (1 << (self.p - 1)))
+        raw = _WORD.unpack(_DOUBLE.pack(x))[0]
+        magnitude = raw & ((1 << 63) - 1)
+        return (raw >> 63 << (self.p + 7)) | ((magnitude - _REBIAS) >> self._double_drop if magnitude else 0)
 
     # Reductions.
 
@@ -159,17 +185,21 @@ class Arithmetic:
         if valid is not None:
             vectors = np.where(valid, vectors, 0.0)
         below = self.p + REDUCE_FRACTION_BITS
-        exponent = math.frexp(start)[1] if start else _NO_EXPONENT
-        running = int(math.ldexp(start, below - exponent))
-        # Plain Python: for the few vectors of nearly all reductions it is faster than arrays.
-        for vector in vectors.tolist():
-            magnitude = max(max(vector), -min(vector))
-            largest = max(exponent, math.frexp(magnitude)[1]) if magnitude else exponent
-            scale = 2.0 ** (below - largest)
-            running = (running >> (largest - exponent)) + sum(map(math.floor, [x * scale for x in vector]))
-            exponent = largest
+        magnitudes = np.maximum.reduce(np.absolute(vectors), axis=1, initial=max(abs(start), _NOTHING))
+        fields = np.maximum.accumulate(magnitudes).view(_INT) >> _EXPONENT_SHIFT
+        aligned = np.multiply(vectors, self._reduce_scale.take(fields)[:, None])
+        sums = np.floor(aligned, aligned).dot(_ones(vectors.shape[1])).tolist()
+        # All that is shifted down on the way is shifted down once, at the end: nested floors are one. In Python, whose
+        # integers have no bounds.
+        exponents = fields.tolist()
+        first = math.frexp(start or _NOTHING)[1] + _FREXP_FIELD
+        running = int(math.ldexp(start, below + _FREXP_FIELD - first))
+        for exponent, total in zip(exponents, sums, strict=True):
+            running += int(total) << (exponent - first)
+        exponent = exponents[-1]
+        running >>= exponent - first
         # Rounded as `nearest` does.
-        total = math.ldexp(running, exponent - below)
+        total = math.ldexp(running, exponent - _FREXP_FIELD - below)
         scaled = total * self._scalar_splitter
         total, fault = self._settle_scalar(scaled - (scaled - total))
         return total, fault is not Fault.NONE
@@ -178,11 +208,6 @@ class Arithmetic:
         if abs(x) < SMALLEST:
             return math.copysign(0.0, x), Fault.NONE
         return x, Fault.FLOAT if abs(x) >= TOO_LARGE else Fault.NONE
-
-
-def spread(values: np.ndarray, lanes: int) -> np.ndarray:
-    """Each value in ``lanes`` lanes, (n, lanes). NumPy takes four times as long to spread an operand by itself."""
-    return values.repeat(lanes).reshape(-1, lanes)
 
 
 def reduce_max(vectors: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -197,38 +222,53 @@ def argmax(vectors: np.ndarray, valid: np.ndarray | None = None) -> tuple[int, f
     return index, float(flat[index]) + 0.0
 
 
-def quantise_block(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks along the last axis to int8 values with one code each.
+class BlockQuantiser:
+    """Blocks along the last axis to int8 values with one code each, whenever ``calls`` are called.
 
-    values: float64 (..., n). Returns integers in float64 of that shape, |q| <= 127 (the sign of a zero means nothing),
-    and int64 codes (...).
+    values: float64 (..., n). Attributes: ``quantised``, integers in float64 of that shape, |q| <= 127 (the sign of a
+    zero means nothing), and ``codes``, int64 (...).
     """
-    largest = np.maximum.reduce(np.abs(values), axis=-1)
-    codes, scales, reach = [], [], 0.0
-    for magnitude in largest.ravel().tolist():
-        field = math.frexp(magnitude)[1] - 1 + EXPONENT_BIAS if magnitude else 0
-        code = field - BLOCK_EXPONENT_OFFSET if field >= BLOCK_EXPONENT_OFFSET + 2 else 0
-        scale = 2.0 ** (EXPONENT_BIAS - code) if code else 0.0
-        codes.append(code)
-        scales.append(scale)
-        reach = max(reach, magnitude * scale)
-    quantised = values * spread(np.array(scales), values.shape[-1]).reshape(values.shape)
-    np.rint(quantised, out=quantised)
-    if reach >= QUANTISED_MAX + 0.5:
-        _clamp(quantised)
-    return quantised, np.array(codes).reshape(largest.shape)
+
+    def __init__(self, values: np.ndarray) -> None:
+        magnitudes = np.empty(values.shape)
+        largest, fields = np.empty(values.shape[:-1]), np.empty(values.shape[:-1], np.int64)
+        scales = np.empty_like(largest)
+        q = self.quantised = np.empty(values.shape)
+        self.codes = np.empty_like(fields)
+        # "wrap": with another mode NumPy makes a copy of what it writes to. No field is outside the tables.
+        self.calls = [
+            partial(np.absolute, values, magnitudes),
+            partial(np.maximum.reduce, magnitudes, -1, None, largest),
+            partial(np.right_shift, largest.view(np.int64), _EXPONENT_SHIFT, fields),
+            partial(_QUANTISE_SCALE.take, fields, None, scales, "wrap"),
+            partial(_QUANTISE_CODE.take, fields, None, self.codes, "wrap"),
+            partial(np.multiply, values, scales[..., None], q),
+            partial(np.rint, q, q),
+            *_clamping(q),
+        ]
 
 
-def _clamp(quantised: np.ndarray) -> None:
-    np.minimum(quantised, _QUANTISED_MAX, out=quantised)
-    np.maximum(quantised, _QUANTISED_MIN, out=quantised)
+def quantise_block(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a `BlockQuantiser` makes of values: quantised, and codes."""
+    quantiser = BlockQuantiser(values)
+    for call in quantiser.calls:
+        call()
+    return quantiser.quantised, quantiser.codes
+
+
+def _clamping(quantised: np.ndarray) -> list[Callable[[], object]]:
+    return [
+        partial(np.minimum, quantised, _QUANTISED_MAX, out=quantised),
+        partial(np.maximum, quantised, _QUANTISED_MIN, out=quantised),
+    ]
 
 
 def quantise_static(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values to int8 with scale 1, nearest even. Returns integers in float64 and where they were clamped (bool)."""
     nearest = np.rint(values)
     clamped = np.abs(nearest) > _QUANTISED_MAX
-    _clamp(nearest)
+    for call in _clamping(nearest):
+        call()
     return nearest, clamped
 
 

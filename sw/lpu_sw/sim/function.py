@@ -4,6 +4,7 @@ What is interpolated is written once, on integers: a Python integer for a scalar
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,57 @@ SIGMOID_LIMIT = 16.0
 """Where sigmoid saturates."""
 EXP2_LIMIT = 128.0
 """From here on exp2 is too large, and below minus this it is zero."""
+TABULATED_BITS = 18
+"""Significands up to here have so few arguments that every one is interpolated once, beforehand."""
 
-_ZERO, _ONE = np.array(0.0), np.array(1.0)
-_SIGMOID_LIMIT = np.array(SIGMOID_LIMIT)
+_SIGMOID_LOW, _SIGMOID_HIGH = np.array(-SIGMOID_LIMIT), np.array(SIGMOID_LIMIT)
 _EXP2_LOW, _EXP2_HIGH = np.array(-EXP2_LIMIT), np.array(EXP2_LIMIT)
-_DROPPED_BITS = np.array(10)
+_DROPPED_BITS = 10
 _INT = np.dtype(np.int64)
+
+
+class _Curve:
+    """Significand of one function, in units of its last place, by the argument's field: the segment, then the rest.
+
+    The field of SIGMOID has a sign, and one value more than there are segments, where it saturates.
+    """
+
+    def __init__(self, function: Function, p: int) -> None:
+        self._is_signed = function is Function.SIGMOID
+        has_octave = function in (Function.EXP2, Function.RECIPROCAL)
+        self._shift = p - 9 if has_octave else p - 8
+        self._mask = (1 << self._shift) - 1
+        self._sum_of_signs = 1 << p
+        knot = knots(function) + (1 << KNOT_FRACTION_BITS)
+        self._knot = (knot << (p - 8)) + (1 << (_DROPPED_BITS - 1))
+        self._slope = np.append(np.diff(knot), 0) << (1 if has_octave else 0)
+        self._table: np.ndarray | None = None
+        if p <= TABULATED_BITS:
+            fields = np.arange(SEGMENTS << self._shift)
+            if self._is_signed:  # negative ones from the end
+                end = SEGMENTS << self._shift
+                fields = np.concatenate([fields, [end], np.arange(-end, 0)])
+            self._table = self._interpolate(fields).astype(np.float64)
+
+    def vector(self, field: np.ndarray) -> np.ndarray:
+        """Integers of int64 or float64, an int64 array of fields given."""
+        return self._interpolate(field) if self._table is None else self._table.take(field)
+
+    def scalar(self, field: int) -> float:
+        """As `vector`, of one field."""
+        return float(self._interpolate(field)) if self._table is None else self._table.item(field)
+
+    def _interpolate(self, field: Integer) -> Integer:
+        magnitude = abs(field) if self._is_signed else field
+        segment, rest = magnitude >> self._shift, magnitude & self._mask
+        significand = (self._knot[segment] + self._slope[segment] * rest) >> _DROPPED_BITS
+        return np.where(field < 0, self._sum_of_signs - significand, significand) if self._is_signed else significand
+
+
+@cache
+def _curve(function: Function, p: int) -> _Curve:
+    """Made once, since every simulator needs them."""
+    return _Curve(function, p)
 
 
 class Functions:
@@ -49,85 +95,62 @@ class Functions:
         self._octave_bits = np.array(p - 1)
         self._fraction_mask = np.array(self._one - 1)
         self._double_drop = np.array(53 - p)
-        # Bits of the argument below those that choose the segment: of exp2 and the reciprocal, of the other two.
-        self._octave_shift, self._octave_mask = np.array(p - 9), np.array((1 << (p - 9)) - 1)
-        self._other_shift, self._other_mask = np.array(p - 8), np.array((1 << (p - 8)) - 1)
         self._exp2_unit = np.array(2.0 ** (p - 1))
         self._sigmoid_unit = np.array(2.0 ** (p - 4))
         self._half = np.array(2.0**-p)
         # Value of a significand's last bit by exponent, negative ones from the end; zero where exp2 is.
         exponent = np.roll(np.arange(-int(EXP2_LIMIT), int(EXP2_LIMIT) + 1), int(EXP2_LIMIT) + 1)
         self._exp2_scale = np.where(exponent < 1 - EXPONENT_BIAS, 0.0, np.ldexp(2.0 ** (1 - p), exponent))
-        # Knots and the distance to the next, as they enter the interpolation. One segment more than there are: a
-        # sigmoid that saturates is a segment without slope.
-        self._knot: dict[Function, np.ndarray] = {}
-        self._slope: dict[Function, np.ndarray] = {}
-        for function in (f for f in Function if f is not Function.NONE):
-            knot = knots(function) + (1 << KNOT_FRACTION_BITS)
-            doubled = 1 if function in (Function.EXP2, Function.RECIPROCAL) else 0
-            self._knot[function] = (knot << (p - 8)) + 512
-            self._slope[function] = np.append(np.diff(knot), 0) << doubled
+        curves = {function: _curve(function, p) for function in Function if function is not Function.NONE}
+        self._exp2, self._sigmoid = curves[Function.EXP2], curves[Function.SIGMOID]
+        self._reciprocal, self._rsqrt = curves[Function.RECIPROCAL], curves[Function.RSQRT]
 
-    def outside_domain(self, function: Function, x: np.ndarray) -> np.ndarray | None:
-        """Where the argument is the fault ``FUNCTION`` (bool); None for a function that takes every argument."""
+    def outside_domain(self, function: Function, x: Any) -> Any:
+        """Where the argument, a number or an array, is the fault ``FUNCTION`` (bool); None where no argument is."""
         if function is Function.RECIPROCAL:
-            return np.abs(x) < SMALLEST_ARGUMENT
+            return abs(x) < SMALLEST_ARGUMENT
         if function is Function.RSQRT:
             return x < SMALLEST_ARGUMENT
         return None
 
-    # Significand in units of its last place, from 2**(p-1) to 2**p, and what else comes of the argument.
-
-    def _interpolate(self, function: Function, segment: Integer, rest: Integer) -> Integer:
-        return (self._knot[function][segment] + self._slope[function][segment] * rest) >> _DROPPED_BITS
-
-    def _exp2(self, t: Integer) -> Integer:
-        """t: argument in units of 2**(1-p); the exponent is ``t >> (p-1)``."""
-        t = t & self._fraction_mask
-        return self._interpolate(Function.EXP2, t >> self._octave_shift, t & self._octave_mask)
-
-    def _reciprocal(self, fraction: Integer) -> Integer:
-        """fraction: stored bits of the argument; its exponent e becomes -1 - e."""
-        return self._interpolate(Function.RECIPROCAL, fraction >> self._octave_shift, fraction & self._octave_mask)
-
-    def _rsqrt(self, fraction: Integer, exponent: Integer) -> Integer:
-        """As `_reciprocal`; the exponent e becomes -1 - floor(e / 2)."""
-        segment = (fraction >> self._other_shift) + (exponent & 1) * (SEGMENTS // 2)
-        return self._interpolate(Function.RSQRT, segment, fraction & self._other_mask)
-
-    def _sigmoid(self, t: Integer) -> Integer:
-        """t: magnitude of the argument in units of 2**(4-p); the exponent is -1."""
-        return self._interpolate(Function.SIGMOID, t >> self._other_shift, t & self._other_mask)
-
-    def vector(self, function: Function, x: np.ndarray) -> np.ndarray:
-        """Values for an array of at least one dimension."""
+    def vector(self, function: Function, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Values for an array of at least one dimension, in ``out``, another array."""
         if function is Function.EXP2:
             # What is clamped is too small or too large either way.
-            t = np.floor(np.minimum(np.maximum(x, _EXP2_LOW), _EXP2_HIGH) * self._exp2_unit).astype(_INT)
-            return self._exp2(t) * self._exp2_scale[t >> self._octave_bits]
+            units = np.maximum(x, _EXP2_LOW)
+            np.minimum(units, _EXP2_HIGH, out=units)
+            np.multiply(units, self._exp2_unit, out=units)
+            t = np.floor(units, out=units).astype(_INT)
+            scale = self._exp2_scale.take(t >> self._octave_bits)
+            return np.multiply(self._exp2.vector(t & self._fraction_mask), scale, out)
         if function is Function.SIGMOID:
-            t = np.floor(np.minimum(np.abs(x), _SIGMOID_LIMIT) * self._sigmoid_unit).astype(_INT)
-            y = self._sigmoid(t) * self._half
-            return np.where(x < _ZERO, _ONE - y, y)
+            units = np.maximum(x, _SIGMOID_LOW)
+            np.minimum(units, _SIGMOID_HIGH, out=units)
+            np.multiply(units, self._sigmoid_unit, out=units)
+            # Towards zero: the floor of the magnitude.
+            return np.multiply(self._sigmoid.vector(units.astype(_INT)), self._half, out)
         raw = np.ascontiguousarray(x, np.float64).view(_INT)
         fraction = (raw >> self._double_drop) & self._fraction_mask
         # A zero, which is outside the domain, becomes a small number: no later product overflows float64.
         exponent = np.maximum(((raw >> 52) & 2047) - 1023, -EXPONENT_BIAS)
         if function is Function.RECIPROCAL:
-            return np.copysign(np.ldexp(self._reciprocal(fraction) / self._one, -1 - exponent), x)
-        return np.ldexp(self._rsqrt(fraction, exponent) / self._one, -1 - (exponent >> 1))
+            return np.copysign(np.ldexp(self._reciprocal.vector(fraction) / self._one, -1 - exponent), x, out)
+        significand = self._rsqrt.vector(fraction + (exponent & 1) * self._one)
+        return np.ldexp(significand / self._one, -1 - (exponent >> 1), out)
 
     def scalar(self, function: Function, x: float) -> float:
         """The value for one argument, which must not be zero for RECIPROCAL and RSQRT."""
         if function is Function.EXP2:
             t = math.floor(min(max(x, -EXP2_LIMIT), EXP2_LIMIT) * self._one)
             exponent = t >> self._fraction_bits
-            return math.ldexp(self._exp2(t), exponent - self._fraction_bits) if exponent > -EXPONENT_BIAS else 0.0
+            significand = self._exp2.scalar(t & (self._one - 1))
+            return math.ldexp(significand, exponent - self._fraction_bits) if exponent > -EXPONENT_BIAS else 0.0
         if function is Function.SIGMOID:
-            y = math.ldexp(self._sigmoid(int(min(abs(x), SIGMOID_LIMIT) * self._one / 8)), -1 - self._fraction_bits)
-            return 1.0 - y if x < 0 else y
+            t = int(min(max(x, -SIGMOID_LIMIT), SIGMOID_LIMIT) * self._one / 8)
+            return math.ldexp(self._sigmoid.scalar(t), -1 - self._fraction_bits)
         significand, exponent = math.frexp(abs(x))
         fraction, exponent = int(significand * 2 * self._one) - self._one, exponent - 1
         if function is Function.RECIPROCAL:
-            return math.copysign(math.ldexp(self._reciprocal(fraction), -1 - exponent - self._fraction_bits), x)
-        return math.ldexp(self._rsqrt(fraction, exponent), -1 - (exponent >> 1) - self._fraction_bits)
+            return math.copysign(math.ldexp(self._reciprocal.scalar(fraction), -1 - exponent - self._fraction_bits), x)
+        significand = self._rsqrt.scalar(fraction + (exponent & 1) * self._one)
+        return math.ldexp(significand, -1 - (exponent >> 1) - self._fraction_bits)

@@ -5,8 +5,11 @@ group over the blocks. Such a nest is computed as a whole, provided that no sum 
 one is computed step by step, as the ISA defines it.
 """
 
+import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Literal
 
 import numpy as np
 
@@ -16,11 +19,10 @@ from lpu_isa.formats import (
     ACCUMULATOR_BITS,
     ACCUMULATOR_FRACTION_BITS,
     ACCUMULATOR_HEADROOM,
-    EXPONENT_BIAS,
 )
 from lpu_isa.mxm import Base, Clear
 
-from .arithmetic import BLOCK_UNIT, accumulate, align, misaligned
+from .arithmetic import ACCUMULATOR_UNIT, BLOCK_UNIT, accumulate, align, misaligned
 from .state import TileState, Trap
 from .walk import stepped
 
@@ -29,30 +31,37 @@ __all__ = ["Matmul"]
 _ZERO = np.array(0.0)
 _COUNT_MAX = (1 << mxm.COUNT_BITS) - 1
 _LIMIT = 2.0 ** (ACCUMULATOR_BITS - 1)
-_ACTIVATION_SCALE = [np.array(2.0 ** (EXPONENT_BIAS + ACCUMULATOR_FRACTION_BITS - base)) for base in range(256)]
-"""What turns the value of an activation into units of an accumulator, by base code."""
+_SCALES = list(BLOCK_UNIT / ACCUMULATOR_UNIT[:, None])
+"""What turns the product of a block into units of an accumulator: by the latter's base code, by block code."""
 
 
-class _Nest(NamedTuple):
+@dataclass(slots=True)
+class _Nest:
     """Views of the memories for a nest of ``blocks`` x ``groups`` steps whose sums over the blocks are wanted.
 
     weights : (blocks, groups * rows, cols), or (blocks, groups, rows, cols) where words do not lie side by side
     act : (blocks, cols, 1), or (blocks, groups, cols, 1)
     codes : (blocks,), or (blocks, groups) where every step has a block of its own
     entries : (groups, rows) of the accumulators, and bases : (groups,)
-    sums, totals : room for what the matrix unit makes, (blocks, groups * rows), and for what is left of it,
-        (groups * rows,); given to NumPy, they save it a third of its time
+    reach : no sum of the nest, with all codes equal to the base, is larger
+    excess : with a code that is larger by more than that, an overflow on the way cannot be ruled out
+    products : room for what the matrix unit makes, by blocks as ``weights`` without columns, and 1
+    sums : the same, (blocks, groups * rows)
+    totals : room for the sums over the blocks, (groups, rows), and flat : the same, (groups * rows,)
     """
 
     blocks: int
-    groups: int
     weights: np.ndarray
     act: np.ndarray
     codes: np.ndarray
     entries: np.ndarray
     bases: np.ndarray
+    reach: float
+    excess: int
+    products: np.ndarray
     sums: np.ndarray
     totals: np.ndarray
+    flat: np.ndarray
 
 
 class Matmul:
@@ -67,34 +76,42 @@ class Matmul:
         # No sum of one step, aligned with code = base, is larger.
         self._step_limit = state.config.cols * 128 * 128 * 2.0**ACCUMULATOR_FRACTION_BITS
         self._adds = op["clear"] == Clear.NEVER
-        self._nests: dict[tuple[int, int, int], _Nest | None] = {}
+        self._is_tracked = op["base"] == Base.TRACKER
+        self._inner, self._inner_register = op["inner"], op["inner_reg"]
+        self._outer, self._outer_register = op["outer"], op["outer_reg"]
+        self._weights, self._weights_register = op["weights"], op["weights_reg"]
+        self._nests: dict[tuple[int, int, int], _Nest | Literal[False]] = {}
+        """By counts and first weight word; False for other walks."""
         self._entries = state.acc[:0]
         self._bases = state.acc_bases[:0]
         self._totals = state.acc[:0]
-        self._base: int = 0
-        self._new_bases: int | np.ndarray = 0
+        self._base = 0
+        self._touched: np.ndarray | EllipsisType = ...
+        """Which of the base codes change."""
 
     def compute(self) -> None:
         """Read weights and activations and make the new accumulator entries. Raises `Trap`."""
         state, op = self.state, self.op
         registers = state.registers
-        inner = op["inner"] + registers[op["inner_reg"]]
-        outer = op["outer"] + registers[op["outer_reg"]]
-        first = op["weights"] + registers[op["weights_reg"]]
-        key = (inner, outer, first)
-        if key not in self._nests:
-            self._check_range(inner, outer, first)
-            self._nests[key] = self._nest(inner, outer, first)
-        self.count = inner * outer
-        self._base = state.trackers[op["tracker"]] if op["base"] == Base.TRACKER else op["exponent"]
-        nest = self._nests[key]
-        if nest is None or not self._compute_nest(nest):
-            self._compute_steps(inner, outer, first)
+        key = (
+            self._inner + registers[self._inner_register],
+            self._outer + registers[self._outer_register],
+            self._weights + registers[self._weights_register],
+        )
+        nest = self._nests.get(key)
+        if nest is None:
+            self._check_range(*key)
+            nest = self._nests[key] = self._nest(*key) or False
+        self.count = key[0] * key[1]
+        self._base = state.trackers[op["tracker"]] if self._is_tracked else op["exponent"]
+        if not nest or not self._compute_nest(nest):
+            self._compute_steps(*key)
 
     def commit(self) -> None:
         """Write the accumulator entries."""
-        self._entries[...] = self._totals
-        self._bases[...] = self._new_bases
+        # A sum of -0 becomes +0.
+        np.add(self._totals, _ZERO, self._entries)
+        self._bases[self._touched] = self._base
 
     def _check_range(self, inner: int, outer: int, first: int) -> None:
         """Raise the first `Trap` of counts and addresses, if any."""
@@ -107,9 +124,11 @@ class Matmul:
             ("act", op["act"], state.act, mxm.ACT_READ),
             ("acc", op["acc"], state.acc, self._accumulate_cycle),
         ):
-            addresses = mxm.steps(op, inner, outer, operand, start)
-            outside = (addresses < 0) | (addresses >= len(memory))
-            if outside.any():
+            ends = [start + i * op[f"{operand}_inner"] + o * op[f"{operand}_outer"]
+                    for i in (0, inner - 1) for o in (0, outer - 1)]  # fmt: skip
+            if min(ends) < 0 or max(ends) >= len(memory):
+                addresses = mxm.steps(op, inner, outer, operand, start)
+                outside = (addresses < 0) | (addresses >= len(memory))
                 late.append(state.cycles + cycle + int(outside.argmax()))
         if late:
             raise Trap(Fault.ADDRESS, min(late))
@@ -146,32 +165,34 @@ class Matmul:
         act = view(state.act, self.op["act"], (*loops, cols), act_strides)[..., None]
         codes = view(state.act_codes, self.op["act"], loops, act_strides)
         entries = stepped(self.op["acc"], groups, stride["acc"][1])
-        sums, totals = np.empty((blocks, groups * rows)), np.empty(groups * rows)
-        return _Nest(blocks, groups, weights, act, codes, state.acc[entries], state.acc_bases[entries], sums, totals)
+        sums, totals = np.empty((blocks, groups * rows)), np.empty((groups, rows))
+        products = sums.reshape(*weights.shape[:-1], 1)
+        reach = blocks * self._step_limit
+        excess = min(math.ceil(math.log2(_LIMIT / reach)) - 1, ACCUMULATOR_HEADROOM)
+        return _Nest(blocks, weights, act, codes, state.acc[entries], state.acc_bases[entries], reach, excess,
+                     products, sums, totals, totals.reshape(-1))  # fmt: skip
 
     def _compute_nest(self, nest: _Nest) -> bool:
         """The whole nest at once; False where an overflow on the way cannot be ruled out."""
-        base = self._base
-        codes = [code for code in nest.codes.ravel().tolist() if code] or [base]
-        excess = max(codes) - base
-        reach = nest.blocks * self._step_limit * 2.0**excess
-        if excess > ACCUMULATOR_HEADROOM or reach >= _LIMIT:
+        base, totals = self._base, nest.totals
+        codes = nest.codes.ravel().tolist()
+        smallest, excess = min(codes), max(codes) - base
+        if not smallest:  # blocks of zeros, whatever the base
+            smallest = min((code for code in codes if code), default=base)
+        if excess > nest.excess:
             return False
-        sums = nest.sums
-        np.matmul(nest.weights, nest.act, out=sums.reshape(*nest.weights.shape[:-1], 1))
-        if nest.codes.ndim == 1 and min(codes) >= base - ACCUMULATOR_FRACTION_BITS:
+        np.matmul(nest.weights, nest.act, nest.products)
+        if nest.codes.ndim == 1 and smallest >= base - ACCUMULATOR_FRACTION_BITS:
             # All shifts are to the left: nothing is floored, and the sum over the blocks is a product itself.
-            scale = BLOCK_UNIT[nest.codes] * _ACTIVATION_SCALE[base]
-            totals = scale.dot(sums, out=nest.totals).reshape(nest.entries.shape)
+            _SCALES[base].take(nest.codes).dot(nest.sums, nest.flat)
         else:
-            steps = sums.reshape(nest.blocks, *nest.entries.shape)
-            totals = np.add.reduce(align(steps, nest.codes.reshape(nest.blocks, -1), base), axis=0)
-        # A sum of -0 becomes +0.
-        totals += nest.entries if self._adds else _ZERO
-        if self._adds and np.vdot(totals, totals) >= (_LIMIT - reach) ** 2:
-            return False
-        self._entries, self._totals = nest.entries, totals
-        self._bases, self._new_bases = nest.bases, base
+            steps = nest.sums.reshape(nest.blocks, *nest.entries.shape)
+            np.add.reduce(align(steps, nest.codes.reshape(nest.blocks, -1), base), axis=0, out=totals)
+        if self._adds:
+            np.add(totals, nest.entries, totals)
+            if nest.flat.dot(nest.flat) >= (_LIMIT - nest.reach * 2.0**excess) ** 2:
+                return False
+        self._entries, self._totals, self._bases, self._touched = nest.entries, totals, nest.bases, ...
         return True
 
     def _compute_steps(self, inner: int, outer: int, first: int) -> None:
@@ -189,7 +210,4 @@ class Matmul:
             entries[entry], faults = accumulate(entries[entry] if loop else _ZERO, aligned[step])
             if outside[step] or faults.any():
                 raise Trap(Fault.ACCUMULATOR, state.cycles + self._accumulate_cycle + step)
-        self._entries, self._totals = state.acc, entries + _ZERO
-        bases = state.acc_bases.copy()
-        bases[touched] = self._base
-        self._bases, self._new_bases = state.acc_bases, bases
+        self._entries, self._totals, self._bases, self._touched = state.acc, entries, state.acc_bases, touched

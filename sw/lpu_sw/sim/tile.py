@@ -8,6 +8,7 @@ bundles' distances; `lpu_sw.check` proves both. The faults that only an illegal 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NoReturn
 
 from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.config import TileConfig
@@ -51,7 +52,7 @@ class Event:
     count: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Step:
     """A bundle, ready to run."""
 
@@ -63,7 +64,6 @@ class _Step:
     control: Callable[[int], int] | None = None
     receives: bool = False
     halts: bool = False
-    fault: Fault = Fault.NONE
     names: tuple[tuple[str, str], ...] = ()
 
 
@@ -120,7 +120,7 @@ class Simulator:
             pc = self.pc
             if self._trap and self._trap.cycle < state.cycles:
                 return self._stop(self._trap)
-            if pc >= len(steps) or pc < 0:
+            if not 0 <= pc < len(steps):
                 return self._stop(self._note(Trap(Fault.PROGRAM, state.cycles)))
             step = steps[pc]
             if step.receives and not state.inbox:
@@ -128,8 +128,6 @@ class Simulator:
             self._issued = pc
             following = pc + 1
             try:
-                if step.fault:
-                    raise Trap(step.fault, state.cycles)
                 # All read the state as it is now, then all write.
                 value = step.scalar() if step.scalar else 0
                 if step.control:
@@ -144,6 +142,7 @@ class Simulator:
                     registers[step.destination] = value
             except Trap as trap:
                 self._note(trap)
+                self._note_others(step)
             if self.trace is not None:
                 self.trace.extend(self._events(step, pc))
             if step.halts:
@@ -151,14 +150,20 @@ class Simulator:
                     return self._stop(self._trap)
                 state.halted = True
                 return Status.HALTED
-            distance = step.wait
-            if step.timed:
-                distance = self._timings[(state.timing_base + pc) % len(self._timings)]
+            distance = self._timings[(state.timing_base + pc) % len(self._timings)] if step.timed else step.wait
             if not distance:
                 return self._stop(self._note(Trap(Fault.COUNT, state.cycles)))
             self.pc = following
             state.cycles += distance
         return Status.RUNNING
+
+    def _note_others(self, step: _Step) -> None:
+        """After the fault of one operation, note those of the units beside it: theirs may come first."""
+        for unit in step.units:
+            try:
+                unit.compute()
+            except Trap as trap:
+                self._note(trap)
 
     def _note(self, trap: Trap) -> Trap:
         """Keep and return the fault that comes first; the program goes on until the cycle in which it shows."""
@@ -184,7 +189,7 @@ class Simulator:
         for slot, operation in bundle.operations.items():
             values = self._complete(slot, operation)
             if values is None:
-                step.fault = Fault.OPCODE
+                step.control = self._faulting(Fault.OPCODE)
                 return step
             if values["op"]:
                 operations[slot] = values
@@ -203,8 +208,16 @@ class Simulator:
         if "vxm" in operations:
             step.units.append(Pass(state, self.arithmetic, operations["vxm"], switch))
         elif switch:
-            step.fault = Fault.CONFLICT
+            step.control = self._faulting(Fault.CONFLICT)
         return step
+
+    def _faulting(self, fault: Fault) -> Callable[[int], NoReturn]:
+        """The control of a bundle that cannot be carried out."""
+
+        def control(_: int) -> NoReturn:
+            raise Trap(fault, self.state.cycles)
+
+        return control
 
     def _complete(self, slot: str, operation: Operation) -> dict[str, int] | None:
         """All field values; None if an enumeration holds none of its members. Raises ``ValueError``."""

@@ -1,12 +1,11 @@
 """Vector unit: one pass of vectors through the chain, to memory, reduction and quantiser.
 
-A pass is computed unit by unit, all its vectors at once. First the units' results are left unsettled (see
-`lpu_sw.sim.arithmetic`), and settling is checked once for the whole chain; only if it would change something the chain
-is computed again with every result settled and its faults looked at.
+A pass is computed unit by unit, all its vectors at once (`lpu_sw.sim.chain`). First the units' results are left
+unsettled, and settling is checked once for the whole chain; only if it would change something the chain is computed
+again with every result settled and its faults looked at.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,16 +16,8 @@ from lpu_isa.mxm import COUNT_BITS
 from lpu_isa.tables import Function
 from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
-from .arithmetic import (
-    ACCUMULATOR_UNIT,
-    SETTLED_BASES,
-    Arithmetic,
-    argmax,
-    quantise_block,
-    quantise_static,
-    reduce_max,
-    spread,
-)
+from .arithmetic import Arithmetic, argmax, quantise_static, reduce_max
+from .chain import Call, Chain
 from .state import TileState, Trap
 from .sxm import Switch
 from .walk import Walk
@@ -36,19 +27,6 @@ __all__ = ["Pass"]
 _COUNT_MAX = (1 << COUNT_BITS) - 1
 _CLAMPED_MAX = (1 << 32) - 1
 _ZERO = np.array(0.0)
-
-
-class _Unit(NamedTuple):
-    """A unit of the chain.
-
-    apply : what it makes of its input. ready : cycle, after issue, in which its first result is there.
-    is_settled : whether nobody need look whether its results are in range.
-    """
-
-    apply: Callable[[np.ndarray], np.ndarray]
-    ready: int
-    function: Function = Function.NONE
-    is_settled: bool = False
 
 
 class Pass:
@@ -66,7 +44,7 @@ class Pass:
         self.op = op
         self.count = 0
         """Vectors of the last issue."""
-        self._lanes = state.config.rows
+        self._lanes = self._rows = state.config.rows
         self._interval = op["interval"]
         self._switch = switch
         self._stages = vxm.stages(op)
@@ -74,7 +52,11 @@ class Pass:
         self._write = Write(op["write"])
         self._reduce = Reduce(op["reduce"])
         self._quantise = Quantise(op["quantise"])
+        self._function = Function(op["function"])
+        self._has_domain = self._function in (Function.RECIPROCAL, Function.RSQRT)
         self._static_fault = self._find_static_fault()
+        self._traps: list[Trap] = []
+        """What went wrong in the last issue."""
 
         read = vxm.SOURCE_READ[self._source]
         memory = {Source.ACC: state.acc, Source.WMEM: state.wmem}.get(self._source, state.vmem)
@@ -84,47 +66,50 @@ class Pass:
         landed = self._stages.result + vxm.quantise_latency(state.config)
         self._q = self._walk("q", state.act if self._quantise is Quantise.ACT else state.wmem, landed)
         self._q_codes = self._walk("q", state.act_codes, landed)
-        self._units = self._chain()
-        self._has_domain = Function(op["function"]) in (Function.RECIPROCAL, Function.RSQRT)
-        self._is_careful = False
-        """Whether results must be settled without a look at them."""
+        self._chains: dict[int, Chain] = {}
 
-        self._function_input = self._result = self._written = self._quantised = state.vmem[:0]
+        self._result: np.ndarray = state.vmem[:0]
+        self._written: np.ndarray = self._result
+        self._quantised: np.ndarray = self._result
         self._reduced: list[int] = []
-        self._codes = self._written_codes = state.act_codes[:0]
+        self._codes: np.ndarray = state.act_codes[:0]
+        self._written_codes = self._codes
         self._written_blocks = state.act[:0]
         self._index = self._clamped = 0
 
     def compute(self) -> None:
-        """Read the operands and make the results. Raises `Trap`."""
-        state = self.state
+        """Read the operands and make the results. Raises the `Trap` that comes first."""
+        state, traps = self.state, self._traps
         count, lanes = vxm.count_and_lanes(self.op, state.registers)
         if self._static_fault:
             raise Trap(self._static_fault, state.cycles)
-        if not (1 <= count <= _COUNT_MAX and 1 <= lanes <= state.config.rows):
+        if not (1 <= count <= _COUNT_MAX and 1 <= lanes <= self._rows):
             raise Trap(Fault.COUNT, state.cycles)
         self.count, self._lanes = count, lanes
-        self._is_careful = self._has_domain
-        source = self._read_source()
-        outputs = []
-        values = source
-        for unit in self._units:
-            values = unit.apply(values)
-            if not unit.is_settled:
-                outputs.append(values)
-        result = self._finish(values)
-        reduced = self._squares(result)
-        if reduced is not result:
-            outputs.append(reduced)
-        if self._is_careful or not self._is_settled(outputs):
-            result, reduced = self._compute_settled(source)
-        self._result = result
+        traps.clear()
+        chain = self._chains.get(count)
+        if chain is None:
+            chain = self._chains[count] = self._chain(count)
+        for call in chain.calls:
+            call()
+        result = self._result = reduced = chain.result
+        if lanes < self._rows:
+            result[-1, lanes:] = 0.0
+        if self._reduce is Reduce.SUM_SQUARES:
+            chain.square()
+            reduced = chain.squares
         if self._write is not Write.NONE:
-            self._written = self._d.words(count, self._interval)
+            self._written = self._d.written(count, self._interval)
+        if self._quantise is not Quantise.NONE:
+            self._find_landing()
+        if traps or self._has_domain or not chain.is_settled():
+            self._settle(chain)
         if self._reduce is not Reduce.NONE:
             self._reduced = self._reduction(reduced)
+        if traps:
+            raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
         if self._quantise is not Quantise.NONE:
-            self._make_quantised(result)
+            self._make_quantised(chain)
 
     def commit(self) -> None:
         """Write memory, scalar registers and the quantised values."""
@@ -144,7 +129,7 @@ class Pass:
 
     def _walk(self, name: str, memory: np.ndarray, cycle: int) -> Walk:
         op = self.op
-        return Walk(self.state, memory, op[name], op[f"{name}_reg"], op[f"{name}_step"], cycle)
+        return Walk(self.state, memory, op[name], op[f"{name}_reg"], op[f"{name}_step"], cycle, self._traps)
 
     def _find_static_fault(self) -> Fault:
         op = self.op
@@ -158,132 +143,113 @@ class Pass:
             return Fault.COUNT
         return Fault.NONE
 
-    def _chain(self) -> list[_Unit]:
-        op, stages, nearest = self.op, self._stages, self.arithmetic.nearest
-        units: list[_Unit] = []
+    def _chain(self, count: int) -> Chain:
+        """The units, for ``count`` vectors."""
+        op, stages = self.op, self._stages
+        chain = Chain(self.arithmetic, count, self._rows, op["block"])
+        chain.start(*self._bound_source(count))
         if self._source is Source.ACC:
-            units.append(_Unit(self._convert, stages.convert + vxm.CONVERT, is_settled=True))
+            chain.add_conversion(*self._bound(self._bases, count), stages.convert + vxm.CONVERT)
         if op["multiply"] != Multiply.NONE:
-            factor = self._operand("multiply", Multiply(op["multiply"]).name, stages.multiply)
-            units.append(_Unit(lambda x: nearest(x * factor()), stages.multiply + vxm.MULTIPLY))
+            factor = self._operand("multiply", Multiply(op["multiply"]).name, stages.multiply, count)
+            chain.add_rounded(np.multiply, *factor, stages.multiply + vxm.MULTIPLY)
         if op["add"] != Add.NONE:
             sign, _, kind = Add(op["add"]).name.rpartition("_")
-            term = self._operand("add", kind, stages.add)
-            if sign == "MINUS":
-                units.append(_Unit(lambda x: nearest(x - term()), stages.add + vxm.ADD))
-            else:
-                units.append(_Unit(lambda x: nearest(x + term()), stages.add + vxm.ADD))
-        function = Function(op["function"])
-        if function is not Function.NONE:
-
-            def look_up(x: np.ndarray) -> np.ndarray:
-                self._function_input = x
-                return self.arithmetic.functions.vector(function, x)
-
-            units.append(_Unit(look_up, stages.function + vxm.FUNCTION, function, function is Function.SIGMOID))
-        if op["gain"] == Gain.SELF and function is Function.NONE:
-            units.append(_Unit(lambda x: nearest(x * x), stages.gain + vxm.MULTIPLY))
-        elif op["gain"] == Gain.SELF:
-            units.append(_Unit(lambda x: nearest(x * self._function_input), stages.gain + vxm.MULTIPLY))
+            term = self._operand("add", kind, stages.add, count)
+            chain.add_rounded(np.subtract if sign == "MINUS" else np.add, *term, stages.add + vxm.ADD)
+        if self._function is not Function.NONE:
+            chain.add_function(self._function, stages.function + vxm.FUNCTION)
+        if op["gain"] == Gain.SELF:
+            chain.add_gain_by_itself(stages.gain + vxm.MULTIPLY)
         elif op["gain"] != Gain.NONE:
-            gain = self._operand("gain", Gain(op["gain"]).name, stages.gain)
-            units.append(_Unit(lambda x: nearest(x * gain()), stages.gain + vxm.MULTIPLY))
-        return units
+            gain = self._operand("gain", Gain(op["gain"]).name, stages.gain, count)
+            chain.add_rounded(np.multiply, *gain, stages.gain + vxm.MULTIPLY)
+        if op["relu"]:
+            chain.add_relu(stages.result)
+        elif not chain.units:
+            chain.add_copy(stages.result)
+        if self._reduce is Reduce.SUM_SQUARES:
+            chain.add_squares()
+        return chain
 
-    def _operand(self, unit: str, kind: str, stage: int) -> Callable[[], np.ndarray]:
-        """Reads the second operand of a unit: (count, rows), or broadcast to it."""
+    def _bound(self, walk: Walk, count: int) -> tuple[np.ndarray, list[Call]]:
+        """Where the words of a walk stand, and the calls that bring them there at each issue."""
+        if walk.is_fixed and not walk.is_outside(count):
+            return walk.words(count), []
+        room = walk.room(count)
+
+        def bring() -> None:
+            room[...] = walk.words(count, self._interval)
+
+        return room, [bring]
+
+    def _operand(self, unit: str, kind: str, stage: int, count: int) -> tuple[np.ndarray, list[Call]]:
+        """The second operand of a unit, as `_bound`."""
         state, op = self.state, self.op
-        if kind == "SCALAR":
-            decode, register = self.arithmetic.decode, op[f"{unit}_reg"]
-            if unit == "gain" and op["gain_step"]:
-                rows = state.config.rows
-                return lambda: spread(
-                    np.array([decode(state.registers[(register + step) % REGISTERS]) for step in range(self.count)]),
-                    rows,
-                )
-            return lambda: np.array(decode(state.registers[register]))
-        memory, name = (state.vmem, "b") if kind == "B" else (state.smem, "c")
-        walk = self._walk(name, memory, stage - vxm.OPERAND_READ)
-        return lambda: self._vectors(walk)
+        if kind != "SCALAR":
+            memory, name = (state.vmem, "b") if kind == "B" else (state.smem, "c")
+            return self._bound(self._walk(name, memory, stage - vxm.OPERAND_READ), count)
+        decode, first, registers = self.arithmetic.decode, op[f"{unit}_reg"], state.registers
+        if not (unit == "gain" and op["gain_step"]):
+            scalar = np.empty(())
+            return scalar, [lambda: scalar.fill(decode(registers[first]))]
+        scalars, named = np.empty((count, self._rows)), [(first + step) % REGISTERS for step in range(count)]
+
+        def bring() -> None:
+            for row, register in zip(scalars, named, strict=True):
+                row.fill(decode(registers[register]))
+
+        return scalars, [bring]
+
+    def _bound_source(self, count: int) -> tuple[np.ndarray, list[Call]]:
+        """The source vectors (count, rows): integers if a conversion follows. Never written to."""
+        if self._source is Source.WMEM:
+            return self._bound_weight_row(count)
+        vectors, calls = self._bound(self._x, count)
+        if self._switch is None:
+            return vectors, calls
+        switch, switched = self._switch, np.empty((count, self._rows))
+        return switched, [*calls, lambda: vectors.take(switch.sources(), 1, switched, "clip")]
+
+    def _bound_weight_row(self, count: int) -> tuple[np.ndarray, list[Call]]:
+        """Integers of one row of some weight words; as floats they are exact, so that converting them does no more than
+        turn a -0 into +0."""
+        registers, row_register, rows = self.state.registers, self.op["row_reg"], self._rows
+        parts = self.state.config.words_per_block
+        vectors = np.empty((count, rows))
+
+        def bring() -> None:
+            # The address moves on once every `parts` steps.
+            words = self._x.words(-(-count // parts), self._interval * parts)
+            np.add(words[:, registers[row_register] % rows].reshape(-1, rows)[:count], _ZERO, vectors)
+
+        return vectors, [bring]
 
     # The pass itself.
 
-    def _read_source(self) -> np.ndarray:
-        """The source vectors (count, rows): integers if a conversion follows. Never written to."""
-        if self._source is Source.WMEM:
-            return self._read_weight_row()
-        vectors = self._vectors(self._x)
-        return vectors if self._switch is None else vectors[:, self._switch.sources()]
+    def _settle(self, chain: Chain) -> None:
+        """Compute the chain again with every result brought into range, and note what goes wrong in it."""
+        for unit in chain.units:
+            outside = self.arithmetic.functions.outside_domain(unit.function, unit.x)
+            for call in unit.calls:
+                call()
+            self._settle_results(unit.out, unit.ready, outside)
+        chain.result[-1, self._lanes :] = 0.0
+        if self._reduce is Reduce.SUM_SQUARES:
+            chain.square()
+            self._settle_results(chain.squares, self._stages.reduce)
 
-    def _vectors(self, walk: Walk) -> np.ndarray:
-        words = walk.words(self.count, self._interval)
-        return words if len(words) == self.count else words.repeat(self.count, axis=0)
-
-    def _read_weight_row(self) -> np.ndarray:
-        """Integers of one row of some weight words; as floats they are exact, so that converting them does no more than
-        turn a -0 into +0."""
-        state, count = self.state, self.count
-        parts = state.config.words_per_block
-        words = -(-count // parts)
-        # The address moves on once every `parts` steps.
-        row = state.registers[self.op["row_reg"]] % state.config.rows
-        values = self._x.words(words, self._interval * parts)[:, row]
-        if len(values) < words:
-            values = values.repeat(words, axis=0)
-        return values.reshape(words * parts, state.config.rows)[:count] + _ZERO
-
-    def _convert(self, sums: np.ndarray) -> np.ndarray:
-        bases = self._bases.words(self.count)
-        codes = bases.tolist()
-        if min(codes) not in SETTLED_BASES or max(codes) not in SETTLED_BASES:
-            self._is_careful = True
-        return self.arithmetic.nearest(sums * spread(ACCUMULATOR_UNIT[bases], sums.shape[1]))
-
-    def _finish(self, values: np.ndarray) -> np.ndarray:
-        """ReLU, and +0 in the lanes past the count."""
-        if self.op["relu"]:
-            values = np.maximum(values, _ZERO) + _ZERO
-        elif not self._units:
-            values = values.copy()
-        if self._lanes < len(values[-1]):
-            values[-1, self._lanes :] = 0.0
-        return values
-
-    def _squares(self, result: np.ndarray) -> np.ndarray:
-        """What enters the reduction: the squares of the result, or itself."""
-        return self.arithmetic.nearest(result * result) if self._reduce is Reduce.SUM_SQUARES else result
-
-    def _is_settled(self, outputs: list[np.ndarray]) -> bool:
-        if len(outputs) > 1:
-            return self.arithmetic.is_settled(np.concatenate(outputs))
-        return not outputs or self.arithmetic.is_settled(outputs[0])
-
-    def _compute_settled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The chain with every result brought into range. Raises the `Trap` that comes first."""
-        traps: list[Trap] = []
-        for unit in self._units:
-            outside = self.arithmetic.functions.outside_domain(unit.function, values)
-            values, faults = self.arithmetic.settle(unit.apply(values))
-            if outside is not None:
-                faults = np.where(outside, np.uint8(Fault.FUNCTION), faults)
-            self._note_fault(traps, faults, unit.ready)
-        result = self._finish(values)
-        reduced = self._squares(result)
-        if reduced is not result:
-            reduced, faults = self.arithmetic.settle(reduced)
-            self._note_fault(traps, faults, self._stages.reduce)
-        if traps:
-            raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
-        return result, reduced
-
-    def _note_fault(self, traps: list[Trap], faults: np.ndarray, ready: int) -> None:
-        """Add a trap for the first vector with a fault in a valid lane."""
+    def _settle_results(self, values: np.ndarray, ready: int, outside: np.ndarray | None = None) -> None:
+        """Settle in place. Add a trap for the first vector with a fault in a valid lane."""
+        values[...], faults = self.arithmetic.settle(values)
+        if outside is not None:
+            faults[outside] = Fault.FUNCTION
         faults[-1, self._lanes :] = Fault.NONE
         steps, lanes = np.nonzero(faults)
         if len(steps):
             step = int(steps[0])
             fault = Fault(int(faults[step, lanes[steps == step]].min()))
-            traps.append(Trap(fault, self.state.cycles + ready + step * self._interval))
+            self._traps.append(Trap(fault, self.state.cycles + ready + step * self._interval))
 
     def _reduction(self, values: np.ndarray) -> list[int]:
         """Words for the scalar registers from `reduce_reg` on."""
@@ -293,9 +259,9 @@ class Pass:
             total, overflows = arithmetic.reduce_sum(start, values)
             if overflows:
                 cycle = self._stages.reduce + (self.count - 1) * self._interval + vxm.REDUCE
-                raise Trap(Fault.FLOAT, state.cycles + cycle)
+                self._traps.append(Trap(Fault.FLOAT, state.cycles + cycle))
             return [arithmetic.encode(total)]
-        valid = values.ravel()[: (self.count - 1) * state.config.rows + self._lanes]
+        valid = values.ravel()[: (self.count - 1) * self._rows + self._lanes]
         if self._reduce is Reduce.MAX:
             return [arithmetic.encode(reduce_max(valid))]
         index, value = argmax(valid)
@@ -303,29 +269,31 @@ class Pass:
 
     # Quantiser.
 
-    def _make_quantised(self, result: np.ndarray) -> None:
-        state, op, count = self.state, self.op, self.count
-        block = op["block"]
-        blocks = -(-count // block)
+    def _find_landing(self) -> None:
+        """Where the quantised values go."""
+        count, block = self.count, self.op["block"]
+        steps, interval = (count, 1) if self._quantise is Quantise.COLUMN else (-(-count // block), block)
+        self._written_blocks = self._q.written(steps, interval)
         if self._quantise is Quantise.ACT:
-            self._written_blocks = self._q.words(blocks)
-            self._written_codes = self._q_codes.words(blocks)
-            if count % block:
-                result = np.concatenate([result, np.zeros((blocks * block - count, state.config.rows))])
-            self._quantised, self._codes = quantise_block(result.reshape(blocks, block * state.config.rows))
+            self._written_codes = self._q_codes.written(steps, interval)
+
+    def _make_quantised(self, chain: Chain) -> None:
+        if self._quantise is Quantise.ACT:
+            for call in chain.quantiser.calls:
+                call()
+            self._quantised, self._codes = chain.quantiser.quantised, chain.quantiser.codes
         else:
-            self._written_blocks = self._q.words(count if self._quantise is Quantise.COLUMN else blocks)
-            self._quantised, clamped = quantise_static(result)
+            self._quantised, clamped = quantise_static(self._result)
             self._clamped = int(np.count_nonzero(clamped))
-            self._index = state.registers[op["index_reg"]]
+            self._index = self.state.registers[self.op["index_reg"]]
 
     def _commit_blocks(self) -> None:
         blocks, codes = self._written_blocks, self._codes
         self.state.trackers[self.op["tracker"]] = max(codes.tolist())
         self._written_codes[...] = codes[-len(blocks) :]
-        width = self._quantised.shape[1]
+        width, cols = self._quantised.shape[1], self.state.config.cols
         blocks[:, :width] = self._quantised[-len(blocks) :]
-        if width < blocks.shape[1]:
+        if width < cols:
             blocks[:, width:] = 0.0
 
     def _commit_weights(self) -> None:
