@@ -1,10 +1,12 @@
 """The whole architectural state of the tile against the simulator's, after every program."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 
 from lpu_isa.config import TileConfig
+from lpu_isa.faults import Fault
 from lpu_isa.formats import FloatFormat
 from lpu_isa.host import Register, Status, Window
 from lpu_sw.host.protocol import TileDevice, TileSnapshot
@@ -77,6 +79,15 @@ class Scoreboard:
         found = await self.device.snapshot()
         self.compare(found)
         return found
+
+    def predicted_fault(self, image: Image) -> tuple[Fault, int]:
+        """Fault and its bundle, as the simulator has them, of an image that has been loaded; its state is kept."""
+        state = copy.deepcopy(self.state)
+        state.reset()
+        state.inbox.extend(image.metadata.get("inbox", []))
+        program = image.to_program()
+        Simulator(image.config, program.bundles, program.timings.tolist(), state).run()
+        return state.fault, state.fault_pc
 
     def compare(self, found: TileSnapshot) -> None:
         """Raise `Mismatch` unless the tile's state is the simulator's."""

@@ -531,6 +531,28 @@ def test_the_fault_of_the_earliest_vector_and_unit_counts():
     assert (state.fault, state.cycles) == (Fault.FUNCTION, 3 + 6 + 1)
 
 
+LARGE = {"count": 30, "multiply": Multiply.B}
+
+
+@pytest.mark.parametrize(
+    ("slots", "fault", "cycle"),
+    [
+        ({"vxm": LARGE | {"x": 230}}, Fault.FLOAT, 3 + 3),
+        ({"vxm": LARGE | {"x": 254}}, Fault.ADDRESS, 1 + 2),
+        ({"vxm": LARGE | {"gain": Gain.C, "c": 250}}, Fault.FLOAT, 3 + 3),
+        ({"vxm": LARGE | {"gain": Gain.C, "c": 255}}, Fault.ADDRESS, 3 + 3 - 2 + 1),
+        ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 480, "weights_inner": 1}}, Fault.FLOAT, 3 + 3),
+        ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 511, "weights_inner": 1}}, Fault.ADDRESS, 1 + 1),
+        ({"vxm": LARGE, "icu": {"op": IcuOp.SLANE, "imm": 256}}, Fault.ADDRESS, 1),
+    ],
+)
+def test_of_two_faults_in_one_bundle_the_first_in_time_counts(slots, fault, cycle):
+    state = TileState(TILE)
+    state.vmem[:] = 2.0**100
+    status, state = run(TILE, [bundle(60, **slots), HALT], state)
+    assert (status, state.fault, state.fault_pc, state.cycles) == (Status.FAULTED, fault, 0, cycle)
+
+
 # The host's view.
 
 

@@ -35,20 +35,26 @@ async def programs(dut) -> None:
 
 @cocotb.test(timeout_time=2, timeout_unit="sec")
 async def faults(dut) -> None:
-    """Each of ``faults`` (pairs of image and code) stops the tile with its code; the image ``good`` then runs as it
-    should, and leaves the memories as if the faulty program had only been loaded."""
+    """Each of ``faults`` stops the tile with its code; the image ``good`` then runs as it should, and leaves the
+    memories as if the faulty program had only been loaded.
+
+    A fault is an image, its code, and whether the simulator knows of it: then it must find it, in the same bundle.
+    """
     given = parameters()
     good = Image.load(given["good"])
     scoreboard = await _scoreboard(dut, good.config, given["seed"])
     device = scoreboard.device
-    for path, code in given["faults"]:
+    for path, code, is_simulated in given["faults"]:
         image = Image.load(path)
         await scoreboard.load(image)
+        predicted = scoreboard.predicted_fault(image) if is_simulated else None
         await device.start(image.metadata.get("inbox", []))
         status = await device.finish()
         found = Fault(await device.register(Register.FAULT))
+        pc = await device.register(Register.FAULT_PC)
         assert status & Status.FAULTED and not status & Status.RUNNING, f"{path}: status {status}"
         assert found == code, f"{path}: fault {found.name}, expected {Fault(code).name}"
+        assert predicted in (None, (found, pc)), f"{path}: {found.name} in bundle {pc}, simulator: {predicted}"
         assert np.array_equal(await device.read_window(Window.PROGRAM, 0, len(image.program)), image.program)
         await scoreboard.adopt()
         try:
