@@ -9,6 +9,7 @@ from typing import Any
 
 from lpu_isa.config import SHAPES, TileConfig
 from lpu_isa.fingerprint import fingerprint
+from lpu_sw.compiler.layout import largest_context
 from lpu_sw.compiler.llama import compile_llama
 from lpu_sw.engines import Engine, Job, find_engine
 from lpu_sw.frontends import load_model
@@ -228,14 +229,16 @@ def plan_run(
     request = Request(
         tuple(tokenizer.encode(prompt)), 0, next(iter(model.config.stop_ids), -1), temperature, seed
     )  # fmt: skip
-    started, compiled, held = time.perf_counter(), None, model.config.max_positions
+    held = min(context or model.config.max_positions, model.config.max_positions)
+    if engine.needs_tile:
+        # Where no context fits, the compiler says which memory is short.
+        held = context or largest_context(tile, model.config) or held
+    check_request(request, held)
+    started, compiled = time.perf_counter(), None
     if engine.needs_tile:
         compiled = compile_llama(model, tile, tokenizer.vocab_size, context)
         held = compiled.facts.context
-    elif context is not None:
-        held = min(held, context)
     compile_seconds = time.perf_counter() - started
-    check_request(request, held)
     request = replace(request, positions=min(len(request.prompt) + tokens - 1, held))
     job = Job(model, request, tokenizer.vocab_size, compiled)
     return Plan(

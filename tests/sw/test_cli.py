@@ -74,6 +74,18 @@ def test_run_tells_a_mistake_in_one_line(arguments: list[str], says: str, lpu: L
     assert not result.out
 
 
+@pytest.mark.parametrize("context", [[], ["--context", "20"]], ids=["largest", "given"])
+def test_a_prompt_that_is_too_long_is_refused_before_the_model_is_compiled(
+    context: list[str], lpu: Lpu, story_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_llama(*_: object) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("lpu_sw.run.compile_llama", compile_llama)
+    result = lpu("run", "--model", story_llama, "--prompt", "a dog " * (10 if context else 200), *context)
+    assert "tokens, the context holds " in complaint(result)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
