@@ -87,6 +87,7 @@ def test_version_1_of_stories260k_is_the_same_model(tmp_path, stories260k):
         (b"\1\0\0\0" * 6, "the file is truncated: 24 bytes found, the header alone takes 28"),
         (versioned_header(CONFIG, 1)[:100], "the file is truncated: 100 bytes found, the header alone takes 256"),
         (versioned_header(CONFIG, 2), "export version 2 is not supported, use version 0 or 1 (float32)"),
+        (versioned_header(CONFIG, 3), "export version 3 is not supported, use version 0 or 1 (float32)"),
         (versioned_header(CONFIG, -7), "export version -7 is not supported, use version 0 or 1 (float32)"),
         (b"PK\3\4" + bytes(100), "this is a PyTorch archive"),
         (struct.pack("<7i", 0, 52, 2, 6, 3, 77, 19), "impossible sizes: dim 0 cannot be split into 6 heads"),

@@ -167,7 +167,11 @@ def test_ignores_stored_rotary_frequencies(folder, edit_tensors):
     [
         (
             {"architectures": ["MixtralForCausalLM"]},
-            "the architecture is ['MixtralForCausalLM'], supported: LlamaForCausalLM",
+            "the architecture is MixtralForCausalLM, supported: LlamaForCausalLM",
+        ),
+        (
+            {"architectures": None, "model_type": "mixtral"},
+            "the architecture is mixtral, supported: LlamaForCausalLM",
         ),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu', supported: 'silu'"),
         ({"attention_bias": True}, "attention_bias is True, supported: False"),
@@ -209,10 +213,10 @@ def test_refuses_a_tied_model_with_a_classifier_of_its_own(folder, edit_config):
     assert "lm_head.weight differs from it" in refusal(folder)
 
 
-@pytest.mark.parametrize(("dtype", "name"), [(np.float16, "F16"), (np.float64, "F64"), (np.int8, "I8")])
+@pytest.mark.parametrize(("dtype", "name"), [(np.float64, "F64"), (np.int8, "I8")])
 def test_names_a_dtype_that_is_not_supported(folder, edit_tensors, dtype, name):
     edit_tensors({"model.norm.weight": np.ones(24, dtype)})
-    assert f"tensor model.norm.weight is {name}, supported: F32 (float32)" in refusal(folder)
+    assert f"tensor model.norm.weight is {name}, supported: F32, F16, BF16" in refusal(folder)
 
 
 def test_names_the_place_of_what_is_not_a_number(folder, edit_tensors, model):
@@ -262,5 +266,140 @@ def test_says_which_file_is_missing(folder, tmp_path_factory):
     weights = folder / "model.safetensors"
     shutil.move(weights, folder / "model-00001-of-00002.safetensors")
     assert "no model.safetensors" in refusal(folder)
-    (folder / "model.safetensors.index.json").write_text("{}")
-    assert "the checkpoint is sharded, expected a single model.safetensors" in refusal(folder)
+
+
+# 16-bit numbers.
+
+
+def to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """Bits of the nearest bfloat16, ties to even: the upper half of a float32."""
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def save_bfloat16(tensors: dict[str, np.ndarray], path: Path) -> None:
+    """A file of the library whose 16-bit integers are declared to be bfloat16, a type that NumPy has not."""
+    save_file({name: to_bfloat16(tensor) for name, tensor in tensors.items()}, path)
+    contents = path.read_bytes()
+    length = int.from_bytes(contents[:8], "little")
+    header = contents[8 : 8 + length].replace(b'"U16"', b'"BF16"')
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + contents[8 + length :])
+
+
+def assert_equal(found: LlamaModel, expected: dict[str, np.ndarray]) -> None:
+    tensors = hugging_face_tensors(found)
+    assert tensors.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert tensors[name].dtype == np.float32
+        np.testing.assert_array_equal(tensors[name], tensor, err_msg=name)
+
+
+def test_reads_float16(folder, model):
+    rounded = {name: tensor.astype(np.float16) for name, tensor in hugging_face_tensors(model).items()}
+    save_file(rounded, folder / "model.safetensors")
+    assert_equal(load_model(folder), {name: tensor.astype(np.float32) for name, tensor in rounded.items()})
+
+
+def test_reads_bfloat16(folder, model):
+    tensors = hugging_face_tensors(model)
+    save_bfloat16(tensors, folder / "model.safetensors")
+    rounded = {name: (to_bfloat16(t).astype(np.uint32) << 16).view(np.float32) for name, t in tensors.items()}
+    assert any((rounded[name] != tensor).any() for name, tensor in tensors.items())
+    assert_equal(load_model(folder), rounded)
+
+
+def test_reads_types_beside_one_another(folder, edit_tensors, model):
+    edit_tensors({"model.norm.weight": model.final_norm.astype(np.float16)})
+    assert_equal(load_model(folder), hugging_face_tensors(model) | {
+        "model.norm.weight": model.final_norm.astype(np.float16).astype(np.float32)
+    })  # fmt: skip
+
+
+def test_a_bfloat16_that_is_not_a_number_is_refused(folder, model):
+    tensors = hugging_face_tensors(model)
+    tensors["model.norm.weight"] = np.full(24, np.inf, np.float32)
+    save_bfloat16(tensors, folder / "model.safetensors")
+    assert "tensor model.norm.weight holds inf at index 0" in refusal(folder)
+
+
+# Shards.
+
+INDEX = "model.safetensors.index.json"
+
+
+def shard_name(number: int) -> str:
+    return f"model-{number:05}-of-00003.safetensors"
+
+
+@pytest.fixture
+def shards(folder, model) -> dict[str, str]:
+    """Which shard holds what, of a folder in three of them."""
+    tensors = hugging_face_tensors(model)
+    places = {name: shard_name(1 + position % 3) for position, name in enumerate(tensors)}
+    for file in set(places.values()):
+        save_file({name: tensors[name] for name, place in places.items() if place == file}, folder / file)
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+    (folder / "model.safetensors").unlink()
+    return places
+
+
+def test_reads_shards(folder, shards, model):
+    assert_equal(load_model(folder), hugging_face_tensors(model))
+
+
+def test_shards_may_be_symbolic_links(folder, shards, model, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("blobs")
+    for number, file in enumerate(set(shards.values())):
+        shutil.move(folder / file, elsewhere / str(number))
+        (folder / file).symlink_to(elsewhere / str(number))
+    assert_equal(load_model(folder), hugging_face_tensors(model))
+
+
+def test_shards_may_differ_in_type(folder, shards, model):
+    tensors = hugging_face_tensors(model)
+    held = {name: tensors[name] for name, place in shards.items() if place == shard_name(2)}
+    save_bfloat16(held, folder / shard_name(2))
+    rounded = {name: (to_bfloat16(t).astype(np.uint32) << 16).view(np.float32) for name, t in held.items()}
+    assert_equal(load_model(folder), tensors | rounded)
+
+
+def test_names_missing_shards(folder, shards):
+    (folder / shard_name(2)).unlink()
+    assert f"missing shards: {shard_name(2)}" in refusal(folder)
+    (folder / shard_name(3)).unlink()
+    assert f"missing shards: {shard_name(2)}, {shard_name(3)}" in refusal(folder)
+
+
+def test_names_a_corrupt_shard(folder, shards):
+    shard = folder / shard_name(2)
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert f"{shard_name(2)} is corrupt or truncated" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.norm.weight": shard_name(1)}, "{1} does not hold model.norm.weight, which {index} places there"),
+        ({"model.norm.weight": None}, "{2} holds model.norm.weight, which {index} does not place there"),
+        ({"more": shard_name(3)}, "{3} does not hold more, which {index} places there"),
+        ({"model.norm.weight": "../" + shard_name(2)}, "names the shard '../{2}', expected a file beside it"),
+        ({"model.norm.weight": 1}, "{index} has no weight_map, expected the file of each tensor"),
+    ],
+)
+def test_refuses_a_stale_index(folder, shards, change, message):
+    assert shards["model.norm.weight"] == shard_name(2)
+    places = {name: place for name, place in (shards | change).items() if place is not None}
+    (folder / INDEX).write_text(json.dumps({"weight_map": places}))
+    assert message.format("", *map(shard_name, (1, 2, 3)), index=INDEX) in refusal(folder)
+
+
+@pytest.mark.parametrize("contents", ["{}", '{"weight_map": {}}', '{"weight_map": []}'])
+def test_refuses_an_index_without_places(folder, shards, contents):
+    (folder / INDEX).write_text(contents)
+    assert f"{INDEX} has no weight_map, expected the file of each tensor" in refusal(folder)
+
+
+def test_one_file_comes_before_shards(folder, model):
+    (folder / INDEX).write_text("{}")
+    assert_equal(load_model(folder), hugging_face_tensors(model))

@@ -1,9 +1,13 @@
-"""Reader of Hugging Face Llamas: ``config.json`` and one float32 ``model.safetensors``."""
+"""Reader of Hugging Face Llamas: ``config.json`` and the weights beside it, in one file or in shards.
+
+Tensors may be float32, float16 or bfloat16; what is read is float32, which holds all of them exactly.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,10 @@ import safetensors
 
 from lpu_sw.model import LlamaConfig, LlamaModel, ModelError, split_heads
 
-__all__ = ["read_safetensors"]
+__all__ = ["read_folder", "read_safetensors"]
 
 ARCHITECTURE = "LlamaForCausalLM"
-DTYPE = "F32"
+INDEX = "model.safetensors.index.json"
 
 TENSOR_NAMES = {
     "embedding": "model.embed_tokens.weight",
@@ -47,21 +51,50 @@ FIXED_OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
+def _widen_bfloat16(data: bytes) -> np.ndarray:
+    """The upper halves of float32 numbers."""
+    return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+
+
+TO_FLOAT32: dict[str, Callable[[bytes], np.ndarray]] = {
+    "F32": lambda data: np.frombuffer(data, "<f4"),
+    "F16": lambda data: np.frombuffer(data, "<f2").astype(np.float32),
+    "BF16": _widen_bfloat16,
+}
+"""By the file's name of a tensor's type: its bytes to float32."""
+
+
+def read_folder(folder: Path) -> LlamaModel:
+    """Read ``model.safetensors`` of a folder, or the shards that ``model.safetensors.index.json`` names.
+
+    Raises ModelError as `read_safetensors`, and for an index or a shard that does not fit the other.
+    """
+    single, index = folder / "model.safetensors", folder / INDEX
+    if single.is_file() or not index.is_file():
+        return read_safetensors(single)
+    return _read_model(_read_config(folder), _read_shards(index), INDEX)
+
+
 def read_safetensors(weights: Path) -> LlamaModel:
     """Read a ``.safetensors`` file and the ``config.json`` beside it.
 
     Raises ModelError for another architecture, option or dtype than we have, and for missing, unknown, misshapen or
     corrupt contents.
     """
-    _check_files(weights)
     config = _read_config(weights.parent)
-    tensors = _read_tensors(weights)
+    if not weights.is_file():
+        raise ModelError(f"no {weights.name} in {weights.parent}, expected it beside config.json")
+    return _read_model(config, _read_tensors(weights), weights.name)
+
+
+def _read_model(config: LlamaConfig, tensors: dict[str, np.ndarray], file: str) -> LlamaModel:
+    """The model of tensors by Hugging Face's names, from ``file``."""
     n_layers = 1 + max((int(match[1]) for name in tensors if (match := LAYER_TENSOR.fullmatch(name))), default=-1)
     if n_layers != config.n_layers:
-        raise ModelError(f"{weights.name} holds {n_layers} layers, config.json says {config.n_layers}")
+        raise ModelError(f"{file} holds {n_layers} layers, config.json says {config.n_layers}")
     unknown = [name for name in tensors if not _is_known(name)]
     if unknown:
-        raise ModelError(f"unknown tensors in {weights.name}: {', '.join(unknown)}")
+        raise ModelError(f"unknown tensors in {file}: {', '.join(unknown)}")
     model = LlamaModel.from_tensors(config, tensors, _spell)
     classifier = tensors.get(TENSOR_NAMES["classifier"], model.classifier)
     if not np.array_equal(classifier, model.classifier):
@@ -80,16 +113,6 @@ def _is_known(name: str) -> bool:
     return (match[2] if match else name) in TENSOR_NAMES.values() or DERIVED_TENSOR.fullmatch(name) is not None
 
 
-def _check_files(weights: Path) -> None:
-    folder = weights.parent
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"no config.json in {folder}, expected config.json and {weights.name} side by side")
-    if not weights.is_file():
-        if (folder / f"{weights.name}.index.json").is_file():
-            raise ModelError(f"the checkpoint is sharded, expected a single {weights.name}")
-        raise ModelError(f"no {weights.name} in {folder}, expected config.json and {weights.name} side by side")
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
@@ -101,10 +124,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_config(folder: Path) -> LlamaConfig:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"no config.json in {folder}, expected it beside the weights")
     options = _read_json(folder / "config.json")
-    architectures = options.get("architectures", [ARCHITECTURE] if options.get("model_type") == "llama" else None)
-    if architectures != [ARCHITECTURE]:
-        raise ModelError(f"the architecture is {architectures}, supported: {ARCHITECTURE}")
+    architectures = options.get("architectures") or [options.get("model_type")]
+    if architectures not in ([ARCHITECTURE], ["llama"]):
+        raise ModelError(f"the architecture is {architectures[0]}, supported: {ARCHITECTURE}")
     rope = options.get("rope_parameters") or {}
     if rope.get("rope_type", "default") != "default":
         raise ModelError(f"rope_type is {rope['rope_type']!r}, supported: 'default'")
@@ -159,13 +184,38 @@ def _token_ids(options: dict[str, Any], name: str, default: int) -> tuple[int, .
 
 
 def _read_tensors(weights: Path) -> dict[str, np.ndarray]:
+    """The tensors of one file, as float32."""
     try:
-        with safetensors.safe_open(weights, framework="numpy") as file:
-            names = list(file.keys())
-            for name in names:
-                dtype = file.get_slice(name).get_dtype()
-                if dtype != DTYPE:
-                    raise ModelError(f"tensor {name} is {dtype}, supported: {DTYPE} (float32)")
-            return {name: file.get_tensor(name) for name in names}
+        stored = safetensors.deserialize(weights.read_bytes())
     except safetensors.SafetensorError as error:
         raise ModelError(f"{weights.name} is corrupt or truncated: {error}") from error
+    tensors = {}
+    for name, tensor in stored:
+        if tensor["dtype"] not in TO_FLOAT32:
+            raise ModelError(f"tensor {name} is {tensor['dtype']}, supported: {', '.join(TO_FLOAT32)}")
+        tensors[name] = TO_FLOAT32[tensor["dtype"]](tensor["data"]).reshape(tensor["shape"])
+    return tensors
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    """The tensors of all shards, each from the one that the index names."""
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
+        raise ModelError(f"{index.name} has no weight_map, expected the file of each tensor")
+    files = sorted(set(places.values()))
+    for file in files:
+        if Path(file).name != file:
+            raise ModelError(f"{index.name} names the shard {file!r}, expected a file beside it")
+    missing = [file for file in files if not index.with_name(file).is_file()]
+    if missing:
+        raise ModelError(f"missing shards: {', '.join(missing)}")
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        found = _read_tensors(index.with_name(file))
+        named = {name for name, place in places.items() if place == file}
+        if absent := sorted(named - found.keys()):
+            raise ModelError(f"{file} does not hold {', '.join(absent)}, which {index.name} places there")
+        if stray := sorted(found.keys() - named):
+            raise ModelError(f"{file} holds {', '.join(stray)}, which {index.name} does not place there")
+        tensors |= found
+    return tensors
