@@ -6,10 +6,11 @@ check after it. Memories are kept from one run to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -112,12 +113,21 @@ def random_int8(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.integers(-127, 128, shape).astype(np.int8)
 
 
+Forced = Mapping[str, float]
+"""Values that take the place of drawn ones, in every element of a region of scales."""
+
+
+def drawn_or_forced(force: Forced, name: str, drawn: np.ndarray) -> np.ndarray:
+    return np.full_like(drawn, force[name]) if name in force else drawn
+
+
 # The kernels
 
 
-def matvec(program: Program, rng: np.random.Generator) -> Iterator[Run]:
+def matvec(program: Program, rng: np.random.Generator, force: Forced = MappingProxyType({})) -> Iterator[Run]:
     m, n = program.constants["M"], program.constants["N"]
     weights, scale = random_int8(rng, m, n), rng.uniform(0.5, 2, m) * 2.0 ** rng.integers(-20, 3, m)
+    scale = drawn_or_forced(force, "scale", scale)
     for spread in (0, 6):
         x = rounded(program.config, rng.normal(size=n) * 2.0 ** rng.integers(-spread, spread + 1, n))
         expected = weights @ quantised(x, program.config.cols) * scale
@@ -129,9 +139,10 @@ def matvec(program: Program, rng: np.random.Generator) -> Iterator[Run]:
         yield Run(check, {"W": weights, "scale": scale, "x": x})
 
 
-def embedding(program: Program, rng: np.random.Generator) -> Iterator[Run]:
+def embedding(program: Program, rng: np.random.Generator, force: Forced = MappingProxyType({})) -> Iterator[Run]:
     vocabulary, dim = program.constants["VOCAB"], program.constants["DIM"]
     table, scale = random_int8(rng, vocabulary, dim), rng.uniform(0.5, 2, vocabulary)
+    scale = drawn_or_forced(force, "scale", scale)
     tokens = rng.integers(0, vocabulary, program.constants["MOST"])
     tokens[:2] = 0, vocabulary - 1
 
@@ -144,10 +155,10 @@ def embedding(program: Program, rng: np.random.Generator) -> Iterator[Run]:
     yield Run(check, {"table": table, "scale": scale}, [len(tokens), *tokens.tolist()])
 
 
-def rmsnorm(program: Program, rng: np.random.Generator) -> Iterator[Run]:
+def rmsnorm(program: Program, rng: np.random.Generator, force: Forced = MappingProxyType({})) -> Iterator[Run]:
     n, epsilon = program.constants["N"], program.constants["EPSILON"]
     for magnitude in (1, 1e-3, 1e10):
-        x, gain = rng.normal(size=n) * magnitude, rng.normal(size=n)
+        x, gain = rng.normal(size=n) * magnitude, drawn_or_forced(force, "gain", rng.normal(size=n))
         expected = gain * x / np.sqrt(np.mean(x * x) + epsilon)
 
         def check(outcome: Outcome, expected: np.ndarray = expected) -> None:
@@ -216,14 +227,16 @@ def softmax(program: Program, rng: np.random.Generator) -> Iterator[Run]:
         yield Run(check, {"x": x})
 
 
-def swiglu(program: Program, rng: np.random.Generator) -> Iterator[Run]:
+def swiglu(program: Program, rng: np.random.Generator, force: Forced = MappingProxyType({})) -> Iterator[Run]:
     dim, hidden, cols = program.constants["DIM"], program.constants["HIDDEN"], program.config.cols
     gate, up, down = random_int8(rng, hidden, dim), random_int8(rng, hidden, dim), random_int8(rng, dim, hidden)
-    gate_scale, up_scale = rng.uniform(0.005, 0.03, hidden), rng.uniform(0.005, 0.03, hidden)
-    down_scale = rng.uniform(0.005, 0.03, dim)
+    gate_scale, up_scale, down_scale = (
+        drawn_or_forced(force, name, rng.uniform(0.005, 0.03, size))
+        for name, size in (("gate_scale", hidden), ("up_scale", hidden), ("down_scale", dim))
+    )
     x = rounded(program.config, rng.normal(size=dim))
     g, u = (w @ quantised(x, cols) * scale for w, scale in ((gate, gate_scale), (up, up_scale)))
-    product = g / (1 + np.exp(-g)) * u
+    product = g * (1 + np.tanh(g / 2)) / 2 * u
     expected = down @ quantised(product, cols) * down_scale
     # A value of the product that lies beside the middle of two int8 may be rounded the other way.
     one_unit = np.abs(down).max(axis=1) * down_scale * np.abs(product).max() / 64
@@ -235,26 +248,27 @@ def swiglu(program: Program, rng: np.random.Generator) -> Iterator[Run]:
     yield Run(check, values | {"gate_scale": gate_scale, "up_scale": up_scale, "down_scale": down_scale})
 
 
-def argmax(program: Program, rng: np.random.Generator) -> Iterator[Run]:
+def argmax(program: Program, rng: np.random.Generator, force: Forced = MappingProxyType({})) -> Iterator[Run]:
     vocabulary, dim, config = program.constants["VOCAB"], program.constants["DIM"], program.config
     x = np.abs(rounded(config, rng.normal(size=dim)))
-    scale = np.ones(vocabulary)
+    alike = drawn_or_forced(force, "scale", np.full(vocabulary, 0.75))
+    various = drawn_or_forced(force, "scale", rounded(config, rng.uniform(0.5, 2, vocabulary)))
 
-    def expecting(weights: np.ndarray) -> Run:
-        scores = weights @ quantised(x, config.cols)
-        token = int(np.argmax(rounded(config, scores)))
+    def expecting(weights: np.ndarray, scale: np.ndarray = alike) -> Run:
+        scores = rounded(config, rounded(config, weights @ quantised(x, config.cols)) * scale)
+        token = int(np.argmax(scores))
 
         def check(outcome: Outcome) -> None:
             sent, value = outcome.sent
             assert sent == token
-            assert FloatFormat(config.significand_bits).decode(np.array(value)) == rounded(config, scores)[token]
+            assert FloatFormat(config.significand_bits).decode(np.array(value)) == scores[token]
 
         return Run(check, {"W": weights, "scale": scale, "x": x})
 
     weights = random_int8(rng, vocabulary, dim)
-    yield expecting(weights)
+    yield expecting(weights, various)
     # All scores are negative: the rows that pad the last vector must not win with their zeros.
-    yield expecting(-np.abs(weights) - (weights == 0))
+    yield expecting(-np.abs(weights) - (weights == 0), various)
     # Every score twice, then one everywhere: the lowest index.
     half = vocabulary // 2
     yield expecting(np.concatenate([weights[: vocabulary - half], weights[:half]]))
@@ -423,6 +437,45 @@ def test_no_kernel_passes_with_a_wrong_factor(name, constant, value):
             for region, values in step.values.items():
                 machine.load(section(program, region, values))
             step.check(machine.run(step.inbox))
+
+
+SCALES = [
+    ("matvec", "scale"), ("embedding", "scale"), ("rmsnorm", "gain"), ("swiglu", "gate_scale"), ("swiglu", "up_scale"),
+    ("swiglu", "down_scale"), ("argmax", "scale"),
+]  # fmt: skip
+"""Regions whose values are multiplied into a result on its way; there are public reports of one that was not."""
+
+
+def test_every_region_of_scales_is_listed():
+    found = set()
+    for name in CASES:
+        regions = assemble_file(KERNELS / f"{name}.lpu", TILES["8x16"]).regions
+        found |= {(name, region) for region in regions if region.endswith(("scale", "gain"))}
+    assert found == set(SCALES)
+
+
+@pytest.mark.parametrize("value", [4.0, 2.0**-20], ids=["4", "2**-20"])
+@pytest.mark.parametrize(("name", "region"), SCALES)
+def test_a_scale_may_have_any_value(name, region, value):
+    rng = np.random.default_rng(0)
+    program = assemble_file(KERNELS / f"{name}.lpu", TILES["8x16"])
+    machine = Tile(program, rng)
+    for step in CASES[name](program, rng, force={region: value}):
+        for loaded, values in step.values.items():
+            machine.load(section(program, loaded, values))
+        step.check(machine.run(step.inbox))
+
+
+@pytest.mark.parametrize(("name", "region"), SCALES)
+def test_no_kernel_passes_with_a_scale_of_1(name, region):
+    rng = np.random.default_rng(0)
+    program = assemble_file(KERNELS / f"{name}.lpu", TILES["8x16"])
+    machine = Tile(program, rng)
+    step = next(CASES[name](program, rng))
+    for loaded, values in step.values.items():
+        machine.load(section(program, loaded, np.ones_like(values) if loaded == region else values))
+    with pytest.raises(AssertionError):
+        step.check(machine.run(step.inbox))
 
 
 @pytest.mark.parametrize("tile", TILES)
