@@ -8,7 +8,7 @@ applied after the matmul that follows it (it is a scalar), gains and constants a
 * sqrt(dim) of the norm's mean is folded into row scales and the final gain, dim * epsilon starts the sum of squares.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -94,6 +94,7 @@ class Lowering:
         self.layout = layout
         self.n_valid = n_valid
         tile = layout.tile
+        self._limit = layout.context
         self._ring_accumulator = 0
         self._ring_block = layout.blocks["ring"]
         self.rows_log2, self.cols_log2 = _log2(tile.rows), _log2(tile.cols)
@@ -111,7 +112,7 @@ class Lowering:
         return start
 
     def _numerators(self) -> int:
-        count = self.layout.value_steps
+        count = ceil_div(self._limit, self.layout.tile.cols)
         if self._ring_block + count > self.layout.tile.act_blocks:
             self._ring_block = self.layout.blocks["ring"]
         start = self._ring_block
@@ -174,15 +175,17 @@ class Lowering:
                 b=at["product"] + second * n, write=Write.SMEM, d=layout.scales[name],
             )  # fmt: skip
 
-    def position(self, bucket: int, row: int, body: int) -> Iterator[Step]:
+    def position(self, bucket: int, row: int, limits: Sequence[int]) -> Iterator[Step]:
         """Everything that follows from the position alone: counts, bases, and the row of timing memory.
 
-        bucket : positions that share a row. row : words from one row to the next. body : the layer's first bundle.
+        bucket : positions that share a row. row : words from one row to the next. limits : first positions of the
+        bodies but the first one, put into the registers behind `Register.HEAD`, which itself holds the row.
         """
         layout, r = self.layout, Register
         yield self._icu("bucket", IcuOp.SHR, rd=r.HEAD, rs=r.POSITION, imm=_log2(bucket))
         yield self._icu("row", IcuOp.SHL, rd=r.HEAD, rs=r.HEAD, imm=_log2(row))
-        yield self._icu("timing row", IcuOp.TIMING, rs=r.HEAD, imm=-body)
+        for k, limit in enumerate(limits):
+            yield self._icu("limit of a body", IcuOp.LI, rd=r.HEAD + 1 + k, imm=limit)
         yield self._icu("rotary high", IcuOp.SHR, rd=r.ROTARY_HIGH, rs=r.POSITION, imm=_log2(ROTARY_RADIX))
         yield self._icu("rotary low", IcuOp.ANDI, rd=r.ROTARY_LOW, rs=r.POSITION, imm=ROTARY_RADIX - 1)
         yield self._icu("group of the position", IcuOp.SHR, rd=r.GROUPS, rs=r.POSITION, imm=self.rows_log2)
@@ -215,8 +218,9 @@ class Lowering:
                 start_reg=r.ATTENTION_SUM if first else r.EPSILON,
             )  # fmt: skip
 
-    def layer(self) -> Iterator[Step]:
-        """One layer, from blocks of the hidden state to blocks of the next one."""
+    def layer(self, limit: int) -> Iterator[Step]:
+        """One layer, from blocks of the hidden state to blocks of the next one, for positions below ``limit``."""
+        self._limit, self._ring_accumulator, self._ring_block = limit, 0, self.layout.blocks["ring"]
         yield from self._projections()
         yield from self._attention()
         yield self._residual("o", Register.FEED_FORWARD_SUM)
@@ -303,7 +307,7 @@ class Lowering:
             for head in heads:
                 kv_head, norm = head // shared, r.HEAD + head % HEAD_REGISTERS
                 tracker = 1 + head % (TRACKERS - 1)  # tracker 0 is everybody else's
-                scores = self._accumulators(layout.key_groups)
+                scores = self._accumulators(ceil_div(self._limit, layout.tile.rows))
                 yield Step(f"head {head} scores", {"mxm": Operation("mxm", {
                     "op": MxmOp.MATMUL, "inner": layout.head_blocks, "outer": 0, "outer_reg": r.GROUPS,
                     "weights": layout.layer["keys"] + kv_head * layout.head_blocks * layout.key_groups,

@@ -2,18 +2,20 @@
 
     start: parameters from the inbox
     token: the position's counts and bases, a token of the prompt from the inbox
-    begin: prologue | layer, n_layers times | classifier (not while the prompt has more tokens) | post
+    begin: prologue | a body, n_layers times | classifier (not while the prompt has more tokens) | post
            and on with the token that the tile, the host or the prompt has for the next position
 
-The layer's bundles are the same for every layer and position. Their distances come from timing memory, one row for each
-bucket of positions: attention over more tokens takes longer, and how much longer is known.
+A body is a layer in the order that suits a range of positions: while there are few tokens, the scores of many heads
+fit the accumulators at once. Its bundles are the same for every layer and for all of those positions. Their distances
+come from timing memory, one row for each bucket of positions: attention over more tokens takes longer, and how much
+longer is known.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from lpu_isa.bundle import Bundle, BundleFormat
-from lpu_isa.config import TileConfig
 from lpu_isa.fields import REGISTERS, Operation, Use
 from lpu_isa.icu import ALU, BRANCH, TIMING, IcuOp
 from lpu_sw.schedule.dependences import dependences
@@ -31,8 +33,17 @@ NO_TOKEN = 0xFFFFFFFF
 TO_CLASSIFIER = 2 * BRANCH
 """Cycles from the end of the last layer to the classifier, spent on the position and the branch past the classifier."""
 
-SEARCH_TRIES = 300
-"""Orders of a layer's operations that are tried."""
+SEARCH_TRIES = 2000
+"""Orders of a body's operations that are tried."""
+
+MOST_BODIES = 4
+"""Bodies of a program: more than that no longer pay."""
+
+CONTROL = 24
+"""Bundles that receive, choose, post and halt."""
+
+BESIDE_BODY = 5
+"""Bundles of a body beside the layer's: the branch past it, its row of timing memory, loop, end and the jump behind."""
 
 PARAMETERS = (Register.FORCED, Register.LIMIT, Register.SAMPLED, Register.STOP, Register.EPSILON)
 """Registers that the first words of the inbox go to, in this order; then come the tokens of the prompt."""
@@ -137,12 +148,15 @@ def _straight(isa: BundleFormat, steps: list[Step], registers: Sequence[int]) ->
     return _placed(steps, problem, problem.order(), problem.schedule())
 
 
-class _Layers:
-    """The layer's schedule for every bucket: one order, distances of its own for each."""
+class _Body:
+    """The layer's schedule for the positions of some buckets: one order, distances of its own for each bucket.
 
-    def __init__(self, isa: BundleFormat, lowering: Lowering, buckets: list[list[list[int]]]) -> None:
-        last = lowering.last_of_layer()
-        steps = [last, *lowering.layer()]
+    limit : positions that it serves lie below. pieces : one a bucket.
+    """
+
+    def __init__(self, isa: BundleFormat, lowering: Lowering, limit: int, buckets: list[list[list[int]]]) -> None:
+        self.limit = limit
+        steps = [lowering.last_of_layer(), *lowering.layer(limit)]
         variants = [[_uses(isa, steps, registers) for registers in cases] for cases in buckets]
         # Cycle 0 is where the first operation that waits for the hidden state's first block can issue.
         first = next(i for i, step in enumerate(steps) if "mxm" in step.operations)
@@ -172,19 +186,37 @@ def _registers(layout: Layout, last_position: int) -> list[int]:
     return registers
 
 
-def bucket_size(tile: TileConfig, context: int, bundles: int) -> int:
-    """Positions that share a row of timing memory: as few blocks of ``cols`` as the memory allows.
+def _bodies(isa: BundleFormat, lowering: Lowering, bundles: int) -> tuple[int, list[_Body]]:
+    """Positions of a bucket, and bodies for halves, quarters ... of the context, as many as the memories hold.
 
-    Raises ValueError when not even one row fits.
+    bundles : bundles of the program beside the bodies. Raises ValueError when not even one fits.
     """
-    row = 1 << (bundles - 1).bit_length()
+    layout, tile = lowering.layout, lowering.layout.tile
+    length = sum(1 for _ in lowering.layer(layout.context)) + BESIDE_BODY
+    row = timing_row(length)
     size = tile.cols
-    while ceil_div(context, size) * row > tile.timings:
+    while ceil_div(layout.context, size) * row > tile.timings:
         size *= 2
         if row > tile.timings:
-            raise ValueError(f"a layer of {bundles} bundles needs {row} words of timing memory, the tile has "
+            raise ValueError(f"a layer of {length} bundles needs {row} words of timing memory, the tile has "
                              f"{tile.timings}")  # fmt: skip
-    return size
+    if bundles + length > tile.bundles:
+        raise ValueError(f"the program takes {bundles + length} bundles, the tile has {tile.bundles}")
+    limits = [layout.context]
+    while len(limits) < min(MOST_BODIES, (tile.bundles - bundles) // length) and limits[0] > size:
+        limits.insert(0, ceil_div(limits[0], 2 * size) * size)
+    groups = [min(first + tile.rows, layout.context) - 1 for first in range(0, layout.context, tile.rows)]
+    bodies = []
+    for start, limit in pairwise([0, *limits]):
+        buckets = [[_registers(layout, p) for p in groups if first <= p < first + size]
+                   for first in range(start, limit, size)]  # fmt: skip
+        bodies.append(_Body(isa, lowering, limit, buckets))
+    return size, bodies
+
+
+def timing_row(bundles: int) -> int:
+    """Words from one row of timing memory to the next: a power of two, so that a shift finds the row."""
+    return 1 << (bundles - 1).bit_length()
 
 
 class _Writer:
@@ -222,20 +254,14 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     """Schedule the pieces for every bucket and put the program together."""
     layout, tile, r = lowering.layout, lowering.layout.tile, Register
     isa = BundleFormat(tile)
-    n_bundles = sum(1 for _ in lowering.layer()) + 1
-    size = bucket_size(tile, layout.context, n_bundles)
-    n_buckets = ceil_div(layout.context, size)
-    groups = [min(first + tile.rows, layout.context) - 1 for first in range(0, layout.context, tile.rows)]
-    buckets = [[_registers(layout, p) for p in groups if p // size == b] for b in range(n_buckets)]
-    longest = buckets[-1][-1]
-    layers = _Layers(isa, lowering, buckets)
-    row = 1 << (n_bundles - 1).bit_length()
+    around = [*lowering.position(1, 1, [0] * (MOST_BODIES - 1))] * 2 + [*lowering.prologue(), *lowering.classifier()]
+    size, bodies = _bodies(isa, lowering, CONTROL + len(around))
+    pieces = [piece for body in bodies for piece in body.pieces]
+    longest = _registers(layout, layout.context - 1)
+    row = timing_row(len(pieces[0].steps) + 1)
+    limits = [body.limit for body in bodies[:-1]]
     # The next position's bases and counts are found while the logits stream, and once before a prompt's token.
-    fixed_bundles = len(PARAMETERS) + 1
-    n_position = sum(1 for _ in lowering.position(size, row, 0))
-    n_prologue = sum(1 for _ in lowering.prologue())
-    body = fixed_bundles + n_position + 1 + n_prologue + 1
-    position_steps = list(lowering.position(size, row, body))
+    position_steps = list(lowering.position(size, row, limits))
     position = _straight(isa, position_steps, longest)
     prologue = _straight(isa, list(lowering.prologue()), longest)
     classifier = _straight(isa, [*lowering.classifier(), *position_steps], longest)
@@ -249,24 +275,35 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     w.piece(position, position.issue[-1] + 1 + ALU)
     w.icu("receive token", IcuOp.RECV, ALU + 1, rd=r.TOKEN)
     w.label("begin")
-    # The loop's own bundle stands between the prologue and the layer.
-    first = max(prologue.issue[-1] + 2, TIMING, *(_joined(prologue, piece) for piece in layers.pieces))
-    w.piece(prologue, first - 1)
-    w.icu("layers", IcuOp.LOOP, 1, imm=layout.model.n_layers)
-    w.label("layer")
-    assert w.program.labels["layer"] == body
-    for step in layers.pieces[0].steps:
-        w.put(step.name, Bundle(timed=True, operations=step.operations))
-    w.put("end of layer", Bundle(timed=True, operations={"icu": Operation("icu", {"op": IcuOp.END})}))
-    w.program.timings = [1] * (n_buckets * row)
-    lengths = []
-    for b, piece in enumerate(layers.pieces):
-        end = piece.issue[-1] + 1
-        length = max(_joined(piece, piece), _joined(piece, classifier) - TO_CLASSIFIER, end + BRANCH)
-        lengths.append(length)
-        issue = [*piece.issue, end, length]
-        for k in range(n_bundles):
-            w.program.timings[b * row + k] = issue[k + 1] - issue[k]
+    at = prologue.issue[-1] + 1
+    w.piece(prologue, at)
+    w.program.timings = [1] * (len(pieces) * row)
+    layers, tails = [], []
+    for k, body in enumerate(bodies):
+        is_last = k == len(bodies) - 1
+        w.label(f"layers below {body.limit}")
+        if not is_last:
+            w.icu("a longer context?", IcuOp.BGE, BRANCH, f"layers below {bodies[k + 1].limit}", rs=r.POSITION,
+                  rt=r.HEAD + 1 + k)  # fmt: skip
+            at += BRANCH
+        first = max(at + TIMING, at + 2, *(_joined(prologue, piece) for piece in body.pieces))
+        w.icu("timing row", IcuOp.TIMING, 1, rs=r.HEAD, imm=-(len(w.program.bundles) + 2))
+        w.icu("layers", IcuOp.LOOP, first - at - 1, imm=layout.model.n_layers)
+        for step in body.pieces[0].steps:
+            w.put(step.name, Bundle(timed=True, operations=step.operations))
+        w.put("end of layer", Bundle(timed=True, operations={"icu": Operation("icu", {"op": IcuOp.END})}))
+        tail = TO_CLASSIFIER
+        if not is_last:
+            w.icu("after layers", IcuOp.JUMP, BRANCH, "after layers")
+            tail += BRANCH
+        for piece in body.pieces:
+            end = piece.issue[-1] + 1
+            length = max(_joined(piece, piece), _joined(piece, classifier) - tail, end + BRANCH)
+            issue = [*piece.issue, end, length]
+            here = len(layers) * row
+            w.program.timings[here : here + len(issue) - 1] = [b - a for a, b in pairwise(issue)]
+            layers.append(first + layout.model.n_layers * length + tail - TO_CLASSIFIER)
+            tails.append(_landed(piece) - length)
     w.label("after layers")
     w.icu("next position", IcuOp.ADDI, ALU + 1, rd=r.POSITION, rs=r.POSITION, imm=1)
     w.icu("more of the prompt?", IcuOp.BLT, TO_CLASSIFIER - ALU - 1, "prompt", rs=r.POSITION, rt=r.FORCED)
@@ -293,31 +330,29 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     w.icu("halt", IcuOp.HALT, 1)
     w.label("prompt")
     # The next token is received when nothing runs any more.
-    drained = max(_landed(piece) - length for piece, length in zip(layers.pieces, lengths, strict=True))
-    w.icu("nothing to post", IcuOp.LI, max(ALU + 1, drained + 1 - TO_CLASSIFIER), rd=r.BEST, imm=-1)
+    w.icu("nothing to post", IcuOp.LI, max(ALU + 1, max(tails) + 1 - TO_CLASSIFIER), rd=r.BEST, imm=-1)
     w.label("post nothing")
     w.icu("post nothing", IcuOp.SEND, 1, rs=r.BEST)
     w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)
     w.label("end")
     w.icu("halt", IcuOp.HALT, 1)
     program = w.finish()
-    if len(program.bundles) > tile.bundles:
-        raise ValueError(f"the program takes {len(program.bundles)} bundles, the tile has {tile.bundles}")
-    program.cycles = _predict(program, layout, lengths, size)
+    assert len(program.bundles) <= tile.bundles
+    program.cycles = _predict(program, [layers[p // size] for p in range(layout.context)])
     return program
 
 
-def _predict(program: LlamaProgram, layout: Layout, lengths: list[int], size: int) -> PositionCycles:
-    """Add up the distances along the paths of the program."""
+def _predict(program: LlamaProgram, layers: list[int]) -> PositionCycles:
+    """Add up the distances along the paths of the program; those to and through the layers are known."""
     at = program.labels
 
     def path(first: str, end: str) -> int:
         return sum(bundle.wait for bundle in program.bundles[at[first] : at[end]])
 
-    to_layers, to_classifier = path("begin", "layer"), path("after layers", "classifier")
+    to_classifier = path("after layers", "classifier")
     return PositionCycles(
         start=path("start", "token"),
-        layers=[to_layers + layout.model.n_layers * lengths[p // size] for p in range(layout.context)],
+        layers=layers,
         received=path("token", "begin"),
         decode=to_classifier + path("classifier", "post"),
         prefill=to_classifier + path("prompt", "post nothing"),

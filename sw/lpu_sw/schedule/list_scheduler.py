@@ -2,8 +2,7 @@
 
 import heapq
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from random import Random
 
 from lpu_isa.fields import Use
 
@@ -33,7 +32,7 @@ class Problem:
             for need, more in zip(self.distances, dependences(uses), strict=True):
                 for i, distance in more.items():
                     need[i] = max(distance, need.get(i, distance))
-        self._users: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+        self.users: list[list[tuple[int, int]]] = [[] for _ in range(count)]
         self._find_users()
         self._claims = [claims_of(*cases) for cases in zip(*variants, strict=True)]
         self._end = [
@@ -42,11 +41,11 @@ class Problem:
         ]
 
     def _find_users(self) -> None:
-        for users in self._users:
+        for users in self.users:
             users.clear()
         for j, need in enumerate(self.distances):
             for i, distance in need.items():
-                self._users[i].append((j, distance))
+                self.users[i].append((j, distance))
 
     def keep_order(self, others: Sequence["Problem"]) -> None:
         """Let operations that depend on each other in other problems of the same program keep their order here too."""
@@ -60,7 +59,7 @@ class Problem:
         """Longest path from each operation's issue to the end of the piece, plus its ``bias``."""
         urgency = [0.0] * len(self.distances)
         for i in reversed(range(len(self.distances))):
-            after = [distance + urgency[j] for j, distance in self._users[i]]
+            after = [distance + urgency[j] for j, distance in self.users[i]]
             urgency[i] = max([self._end[i], *after]) + (bias[i] if bias is not None else 0)
         return urgency
 
@@ -77,7 +76,7 @@ class Problem:
         def place(i: int, cycle: int) -> None:
             issue[i] = cycle
             table.take(self._claims[i], cycle)
-            for j, distance in self._users[i]:
+            for j, distance in self.users[i]:
                 ready[j] = max(ready[j], cycle + distance)
                 missing[j] -= 1
                 if not missing[j] and j not in self.fixed:
@@ -112,40 +111,51 @@ class Problem:
 
         ``order`` holds every operation that is not fixed, each behind those that it depends on.
         """
-        table = ReservationTable()
+        table = ReservationTable(min(self.fixed.values(), default=0))
         issue = [0] * len(self.distances)
         for i, cycle in self.fixed.items():
             issue[i] = cycle
             table.take(self._claims[i], cycle)
         cycle = -1
         for i in order:
-            cycle = max([cycle + 1] + [issue[k] + distance for k, distance in self.distances[i].items()])
-            while not table.is_free(self._claims[i], cycle):
+            cycle += 1
+            for k, distance in self.distances[i].items():
+                if issue[k] + distance > cycle:
+                    cycle = issue[k] + distance
+            claims = self._claims[i]
+            while not table.is_free(claims, cycle):
                 cycle += 1
             issue[i] = cycle
-            table.take(self._claims[i], cycle)
+            table.take(claims, cycle)
         return issue
 
 
 def improve(problems: Sequence[Problem], weights: Sequence[float], tries: int, seed: int = 0) -> list[int]:
-    """An order of issue that serves several problems of the same operations: greedy search over biased urgencies.
+    """An order of issue that serves several problems of the same operations: local search from the best greedy one.
 
-    The cost of an order is the weighted sum of the last issue cycles. Each try disturbs the best bias so far and takes
-    its order from one of the problems. Deterministic for a seed.
+    The cost of an order is the weighted sum of the last issue cycles. Each try moves one operation to another place
+    between those that it depends on and those that depend on it, and is kept unless it costs more. Deterministic for a
+    seed.
     """
-    random = np.random.Generator(np.random.PCG64(seed))
+    random = Random(seed)
 
     def cost(order: Sequence[int]) -> float:
         return sum(w * max(problem.place(order)) for problem, w in zip(problems, weights, strict=True))
 
-    n = len(problems[0].distances)
-    best_bias = np.zeros(n)
     best_order = min((problem.order() for problem in problems), key=cost)
     best = cost(best_order)
-    for attempt in range(tries):
-        few = random.random(n) < random.choice([0.02, 0.1, 0.3])
-        bias = best_bias + few * random.normal(0, random.choice([4, 16, 64]), n)
-        order = problems[attempt % len(problems)].order(bias)
+    before = [set(need) for need in problems[0].distances]
+    after = [{j for j, _ in users} for users in problems[0].users]
+    for _ in range(tries):
+        at = random.randrange(len(best_order))
+        i = best_order[at]
+        first = next((k + 1 for k in reversed(range(at)) if best_order[k] in before[i]), 0)
+        last = next((k - 1 for k in range(at + 1, len(best_order)) if best_order[k] in after[i]), len(best_order) - 1)
+        to = random.randint(first, last)
+        if to == at:
+            continue
+        order = best_order.copy()
+        order.insert(to, order.pop(at))
         if (now := cost(order)) <= best:
-            best, best_bias, best_order = now, bias, order
+            best, best_order = now, order
     return best_order

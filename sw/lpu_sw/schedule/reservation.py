@@ -1,23 +1,29 @@
 """Reservation table: who holds which unit or port in which cycle (Rau and Glaeser 1981)."""
 
-from collections import defaultdict
-
 from lpu_isa.fields import Use
 
 __all__ = ["Claims", "ReservationTable", "claims_of"]
 
-Claims = tuple[tuple[str, int], ...]
-"""Resources that an operation holds, each with a mask: bit c is set for the cycle ``issue + c``."""
+Claims = int
+"""Resources that an operation holds: bit ``c * MOST_RESOURCES + r`` is set where resource r is held in cycle
+``issue + c``. One integer, since a search asks for conflicts a million times."""
+
+MOST_RESOURCES = 32
+
+_numbers: dict[str, int] = {}
+"""Resources by the order in which they were first seen."""
 
 
 def claims_of(*cases: Use) -> Claims:
-    """The claims of an operation as masks: everything that it may hold in one case or another."""
-    masks: defaultdict[str, int] = defaultdict(int)
+    """The claims of an operation: everything that it may hold in one case or another."""
+    held = 0
     for use in cases:
         for resource, cycle in use.claims:
+            number = _numbers.setdefault(resource, len(_numbers))
+            assert number < MOST_RESOURCES
             for c in cycle.tolist():
-                masks[resource] |= 1 << c
-    return tuple(masks.items())
+                held |= 1 << c * MOST_RESOURCES + number
+    return held
 
 
 class ReservationTable:
@@ -29,15 +35,12 @@ class ReservationTable:
 
     def __init__(self, first: int = -1024) -> None:
         self._first = first
-        self._taken: defaultdict[str, int] = defaultdict(int)
+        self._taken = 0
 
     def is_free(self, claims: Claims, issue: int) -> bool:
         """Whether an operation with these claims can be issued in cycle ``issue``."""
-        at = issue - self._first
-        return not any((self._taken[resource] >> at) & mask for resource, mask in claims)
+        return not (self._taken >> (issue - self._first) * MOST_RESOURCES) & claims
 
     def take(self, claims: Claims, issue: int) -> None:
         """Hold everything that an operation issued in cycle ``issue`` claims."""
-        at = issue - self._first
-        for resource, mask in claims:
-            self._taken[resource] |= mask << at
+        self._taken |= claims << (issue - self._first) * MOST_RESOURCES
