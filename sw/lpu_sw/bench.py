@@ -34,7 +34,7 @@ def bench(
         for tile in tiles:
             say(f"{model} on {tile}")
             plan = plan_run(model, "", 1 << 20, "sim", tile)
-            entry = _planned(plan)
+            entry = {"model": plan.model_path.stem, "tile": tile, **_planned(plan)}
             if sim_tokens:
                 entry["sim"] = _ran(plan_run(model, "", sim_tokens, "sim", tile))
             if rtl_tokens and not runs:
@@ -54,11 +54,10 @@ def _planned(plan: Plan) -> dict[str, Any]:
         plan.job.image.save(image)
         image_bytes = image.stat().st_size
     return {
-        "model": plan.model_path.stem,
-        "tile": plan.tile.name,
         "context": facts.context,
         "mean_positions": min(MEAN_POSITIONS, facts.context),
         "mean_utilisation": float(utilisation[:MEAN_POSITIONS].mean()),
+        "utilisation": sum(floor) / sum(cycles),
         "mean_cycles": float(np.mean(cycles[:MEAN_POSITIONS])),
         "positions": {
             str(position): {
@@ -116,8 +115,8 @@ def figures_table(figures: dict[str, Any]) -> str:
     lines = [
         "| model | tile | context | "
         + " | ".join(f"position {position}" for position in SHOWN_POSITIONS)
-        + " | mean |",
-        "| --- " * (len(SHOWN_POSITIONS) + 4) + "|",
+        + " | mean | whole context |",
+        "| --- " * (len(SHOWN_POSITIONS) + 5) + "|",
     ]
     for run in figures["runs"]:
         cells = []
@@ -125,7 +124,8 @@ def figures_table(figures: dict[str, Any]) -> str:
             at = run["positions"].get(position)
             cells.append(f"{at['utilisation']:.2f} ({at['cycles']:,})" if at else "-")
         mean = f"{run['mean_utilisation']:.3f} ({run['mean_cycles']:,.0f})"
-        lines.append(f"| {run['model']} | {run['tile']} | {run['context']} | {' | '.join(cells)} | {mean} |")
+        lines.append(f"| {run['model']} | {run['tile']} | {run['context']} | {' | '.join(cells)} | {mean} "
+                     f"| {run['utilisation']:.3f} |")  # fmt: skip
     lines += [
         "",
         "| model | tile | bundles | image, bytes | compiled in | simulator | as predicted | RTL |",

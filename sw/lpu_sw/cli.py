@@ -38,9 +38,13 @@ __all__ = ["application", "main"]
 COMMAND_GROUP = "lpu.command"
 DEFAULT_MODEL = Path("models/story-llama")
 DEFAULT_BENCH = Path("sim_build/bench.json")
+BENCH_TILES = ["8x16", "8x16,wmem_words=3072", "16x16"]
+"""The board's tile, the same with a larger cache, and a larger one."""
 
 ModelOption = Annotated[Path, typer.Option("--model", help="llama2.c .bin, .safetensors file, or Hugging Face folder.")]
-TileOption = Annotated[str, typer.Option("--tile", help="Shape of the tile: 4x4, 8x16 or 16x16.")]
+TileOption = Annotated[
+    str, typer.Option("--tile", help="Tile: 4x4, 8x16 or 16x16, with changes as in 8x16,wmem_words=3072.")
+]
 SourceTileOption = Annotated[
     str | None, typer.Option("--tile", help="Shape of the tile.  [default: the one that the source names]")
 ]
@@ -239,7 +243,7 @@ def benchmark(
     stories260k = Path(os.environ.get("LPU_MODELS", ".")) / "stories260K" / "stories260K.bin"
     chosen = models or [DEFAULT_MODEL, *([stories260k] if stories260k.is_file() else [])]
     _make_folder_of(json_file)
-    figures = bench(chosen, tiles or ["8x16", "16x16"], tokens, rtl_tokens, typer.echo)
+    figures = bench(chosen, tiles or BENCH_TILES, tokens, rtl_tokens, typer.echo)
     _write_json(json_file, figures)
     table = figures_table(figures)
     typer.echo(table)

@@ -39,7 +39,7 @@ def passes(tile: TileConfig) -> list[PassKind]:
     lowering = Lowering(layout, dict.fromkeys(("hidden", "queries", "attended", "gated", "final"), 1.0), 512)
     isa = BundleFormat(tile)
     kinds: dict[str, PassKind] = {}
-    for step in lowering.layer():
+    for step in lowering.layer(lowering.layout.context):
         if "vxm" in step.operations:
             name = " ".join(re.sub(r"\d+", "", step.name).split())
             kind = PassKind(name, 1, *_row(isa, step.operations["vxm"]))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,22 @@ __all__ = ["Plan", "Record", "find_tile", "n_parameters", "plan_run"]
 
 
 def find_tile(name: str) -> TileConfig:
-    """The named shape. Raises ValueError when there is none of that name."""
-    if name not in SHAPES:
-        raise ValueError(f"unknown tile {name!r}, expected one of {', '.join(SHAPES)}")
-    return SHAPES[name]
+    """A named shape, with parameters changed where they follow it, as in ``8x16,wmem_words=3072``.
+
+    Raises ValueError when there is no such shape or parameter, or the tile cannot be.
+    """
+    shape, *changes = name.split(",")
+    if shape not in SHAPES:
+        raise ValueError(f"unknown tile {shape!r}, expected one of {', '.join(SHAPES)}")
+    parameters = [parameter.name for parameter in fields(TileConfig)]
+    values = {}
+    for change in changes:
+        parameter, _, value = change.partition("=")
+        if parameter not in parameters or not value.isdecimal():
+            raise ValueError(f"unknown change of a tile {change!r}, expected such as wmem_words=3072 with one of "
+                             f"{', '.join(parameters)}")  # fmt: skip
+        values[parameter] = int(value)
+    return SHAPES[shape].replace(**values)
 
 
 def n_parameters(model: LlamaModel) -> int:

@@ -52,6 +52,8 @@ def complaint(result: Result) -> str:
     [
         (["--engine", "abacus"], "unknown engine 'abacus', expected one of float, rtl, sim"),
         (["--tile", "3x5"], "unknown tile '3x5', expected one of 4x4, 8x16, 16x16"),
+        (["--tile", "8x16,wmem=3072"], "unknown change of a tile 'wmem=3072', expected such as wmem_words=3072"),
+        (["--tile", "8x16,vmem_words=300"], "vmem_words must be a power of two, not 300"),
         (["--model", "no/such/model"], "no/such/model: no such file or folder"),
         (["--model", "pyproject.toml"], "pyproject.toml: unknown kind of model"),
         (["--tokenizer", "no/tokenizer.json"], "no/tokenizer.json"),
