@@ -233,8 +233,9 @@ class BlockQuantiser:
         magnitudes = np.empty(values.shape)
         largest, fields = np.empty(values.shape[:-1]), np.empty(values.shape[:-1], np.int64)
         scales = np.empty_like(largest)
-        q = self.quantised = np.empty(values.shape)
-        self.codes = np.empty_like(fields)
+        self.quantised: np.ndarray = np.empty(values.shape)
+        q = self.quantised
+        self.codes: np.ndarray = np.empty_like(fields)
         # "wrap": with another mode NumPy makes a copy of what it writes to. No field is outside the tables.
         self.calls = [
             partial(np.absolute, values, magnitudes),

@@ -67,61 +67,56 @@ class Pass:
         self._q = self._walk("q", state.act if self._quantise is Quantise.ACT else state.wmem, landed)
         self._q_codes = self._walk("q", state.act_codes, landed)
         self._chains: dict[int, Chain] = {}
-
-        self._result: np.ndarray = state.vmem[:0]
-        self._written: np.ndarray = self._result
-        self._quantised: np.ndarray = self._result
+        self._chain: Chain
+        """Of the last issue's number of vectors."""
+        self._copies: list[tuple[np.ndarray, np.ndarray]] = []
+        self._bound_copies: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        """By number of vectors, where no register moves them."""
+        self._is_bound = False
+        """Whether chain and copies are those of every issue."""
         self._reduced: list[int] = []
-        self._codes: np.ndarray = state.act_codes[:0]
-        self._written_codes = self._codes
-        self._written_blocks = state.act[:0]
+        self._quantised: np.ndarray = state.vmem[:0]
+        self._written_words: np.ndarray = state.wmem[:0]
         self._index = self._clamped = 0
 
     def compute(self) -> None:
         """Read the operands and make the results. Raises the `Trap` that comes first."""
-        state, traps = self.state, self._traps
-        count, lanes = vxm.count_and_lanes(self.op, state.registers)
-        if self._static_fault:
-            raise Trap(self._static_fault, state.cycles)
-        if not (1 <= count <= _COUNT_MAX and 1 <= lanes <= self._rows):
-            raise Trap(Fault.COUNT, state.cycles)
-        self.count, self._lanes = count, lanes
+        traps = self._traps
         traps.clear()
-        chain = self._chains.get(count)
-        if chain is None:
-            chain = self._chains[count] = self._chain(count)
+        if not self._is_bound:
+            self._bind()
+        chain = self._chain
         for call in chain.calls:
             call()
-        result = self._result = reduced = chain.result
-        if lanes < self._rows:
-            result[-1, lanes:] = 0.0
+        if self._lanes < self._rows:
+            chain.result[-1, self._lanes :] = 0.0
         if self._reduce is Reduce.SUM_SQUARES:
             chain.square()
-            reduced = chain.squares
-        if self._write is not Write.NONE:
-            self._written = self._d.written(count, self._interval)
-        if self._quantise is not Quantise.NONE:
-            self._find_landing()
         if traps or self._has_domain or not chain.is_settled():
             self._settle(chain)
         if self._reduce is not Reduce.NONE:
-            self._reduced = self._reduction(reduced)
+            self._reduced = self._reduction(chain.squares if self._reduce is Reduce.SUM_SQUARES else chain.result)
         if traps:
             raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
-        if self._quantise is not Quantise.NONE:
-            self._make_quantised(chain)
+        if self._quantise is Quantise.ACT:
+            for call in chain.quantiser.calls:
+                call()
+        elif self._quantise is not Quantise.NONE:
+            self._quantised, clamped = quantise_static(chain.result)
+            self._clamped = int(np.count_nonzero(clamped))
+            self._index = self.state.registers[self.op["index_reg"]]
 
     def commit(self) -> None:
         """Write memory, scalar registers and the quantised values."""
-        if self._write is not Write.NONE:
-            self._written[...] = self._result[-len(self._written) :]
+        for target, source in self._copies:
+            target[...] = source
         if self._reduce is not Reduce.NONE:
             for offset, word in enumerate(self._reduced):
                 register = (self.op["reduce_reg"] + offset) % REGISTERS
                 if register:
                     self.state.registers[register] = word
         if self._quantise is Quantise.ACT:
-            self._commit_blocks()
+            self.state.trackers[self.op["tracker"]] = max(self._chain.quantiser.codes.tolist())
         elif self._quantise is not Quantise.NONE:
             self._commit_weights()
 
@@ -143,7 +138,49 @@ class Pass:
             return Fault.COUNT
         return Fault.NONE
 
-    def _chain(self, count: int) -> Chain:
+    def _bind(self) -> None:
+        """Find the chain for the number of vectors, and where its results go. Raises `Trap` for a bad count."""
+        state, op = self.state, self.op
+        count, lanes = vxm.count_and_lanes(op, state.registers)
+        if self._static_fault:
+            raise Trap(self._static_fault, state.cycles)
+        if not (1 <= count <= _COUNT_MAX and 1 <= lanes <= self._rows):
+            raise Trap(Fault.COUNT, state.cycles)
+        self.count, self._lanes = count, lanes
+        if count not in self._chains:
+            self._chains[count] = self._make_chain(count)
+        self._chain = self._chains[count]
+        copies = self._bound_copies.get(count)
+        if copies is None:
+            copies = self._make_copies(self._chain, count)
+            is_static = self._quantise in (Quantise.ROW, Quantise.COLUMN)
+            if not (op["d_reg"] or op["q_reg"] or is_static or self._traps):
+                self._bound_copies[count] = copies
+        self._copies = copies
+        self._is_bound = count in self._bound_copies and not (op["count_reg"] or op["lanes_reg"])
+
+    def _make_copies(self, chain: Chain, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Where the results of ``count`` vectors go now, and what of them: of several for one word the last."""
+        pairs = []
+        if self._write is not Write.NONE:
+            pairs.append((self._d.written(count, self._interval), chain.result))
+        block = self.op["block"]
+        blocks = -(-count // block)
+        if self._quantise is Quantise.ACT:
+            quantised = chain.quantiser.quantised
+            written, width = self._q.written(blocks, block), quantised.shape[1]
+            pairs += [
+                (self._q_codes.written(blocks, block), chain.quantiser.codes),
+                (written[:, :width], quantised),
+                (written[:, width:], np.zeros((blocks, self.state.config.cols - width))),
+            ]
+        elif self._quantise is Quantise.ROW:
+            self._written_words = self._q.written(blocks, block)
+        elif self._quantise is Quantise.COLUMN:
+            self._written_words = self._q.written(count)
+        return [(target, source[-len(target) :]) for target, source in pairs if target.size]
+
+    def _make_chain(self, count: int) -> Chain:
         """The units, for ``count`` vectors."""
         op, stages = self.op, self._stages
         chain = Chain(self.arithmetic, count, self._rows, op["block"])
@@ -267,39 +304,10 @@ class Pass:
         index, value = argmax(valid)
         return [index, arithmetic.encode(value)]
 
-    # Quantiser.
-
-    def _find_landing(self) -> None:
-        """Where the quantised values go."""
-        count, block = self.count, self.op["block"]
-        steps, interval = (count, 1) if self._quantise is Quantise.COLUMN else (-(-count // block), block)
-        self._written_blocks = self._q.written(steps, interval)
-        if self._quantise is Quantise.ACT:
-            self._written_codes = self._q_codes.written(steps, interval)
-
-    def _make_quantised(self, chain: Chain) -> None:
-        if self._quantise is Quantise.ACT:
-            for call in chain.quantiser.calls:
-                call()
-            self._quantised, self._codes = chain.quantiser.quantised, chain.quantiser.codes
-        else:
-            self._quantised, clamped = quantise_static(self._result)
-            self._clamped = int(np.count_nonzero(clamped))
-            self._index = self.state.registers[self.op["index_reg"]]
-
-    def _commit_blocks(self) -> None:
-        blocks, codes = self._written_blocks, self._codes
-        self.state.trackers[self.op["tracker"]] = max(codes.tolist())
-        self._written_codes[...] = codes[-len(blocks) :]
-        width, cols = self._quantised.shape[1], self.state.config.cols
-        blocks[:, :width] = self._quantised[-len(blocks) :]
-        if width < cols:
-            blocks[:, width:] = 0.0
-
     def _commit_weights(self) -> None:
         state, config = self.state, self.state.config
         state.clamped = min(state.clamped + self._clamped, _CLAMPED_MAX)
-        words, quantised = self._written_blocks, self._quantised
+        words, quantised = self._written_words, self._quantised
         if self._quantise is Quantise.COLUMN:
             words[:, :, self._index % config.cols] = quantised[-len(words) :]
             return
