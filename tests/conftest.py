@@ -24,10 +24,15 @@ def story_llama() -> Path:
 
 
 @pytest.fixture(scope="session")
-def stories260k() -> Path:
+def models_folder() -> Path:
+    """Where the inputs are that are not shipped; it need not exist."""
+    return Path(os.environ.get("LPU_MODELS", REPOSITORY.parent / "shared" / "models"))
+
+
+@pytest.fixture(scope="session")
+def stories260k(models_folder: Path) -> Path:
     """Folder of Karpathy's stories260K, which is not shipped: looked for in ``LPU_MODELS``, skipped when absent."""
-    models = Path(os.environ.get("LPU_MODELS", REPOSITORY.parent / "shared" / "models"))
-    folder = models / "stories260K"
+    folder = models_folder / "stories260K"
     if not folder.is_dir():
         pytest.skip(f"needs {folder} (set LPU_MODELS to the folder that holds stories260K)")
     return folder
