@@ -10,7 +10,7 @@ if there is a value that the step would change (`lpu_sw.sim.chain`).
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from struct import Struct
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from lpu_isa.tables import Function
 from .function import Functions
 
 __all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "SETTLED_BASES", "SMALLEST", "TOO_LARGE", "Arithmetic", "BlockQuantiser",
-           "Result", "accumulate", "align", "argmax", "fits_accumulator", "misaligned", "quantise_block",
+           "Result", "SumReducer", "accumulate", "align", "argmax", "fits_accumulator", "misaligned", "quantise_block",
            "quantise_static", "reduce_max"]  # fmt: skip
 
 SMALLEST = 2.0 ** (1 - EXPONENT_BIAS)
@@ -48,12 +48,6 @@ BLOCK_UNIT = np.append(0.0, np.ldexp(1.0, np.arange(1, 256) - EXPONENT_BIAS))
 def _constant(value: float) -> np.ndarray:
     """An array of no dimensions: as an operand twice as fast as a Python number."""
     return np.array(value)
-
-
-@cache
-def _ones(lanes: int) -> np.ndarray:
-    """To sum vectors by a product, which takes NumPy half as long."""
-    return np.ones(lanes)
 
 
 _NOTHING = SMALLEST / 2
@@ -97,7 +91,7 @@ class Arithmetic:
         self._scalar_splitter = 2.0 ** (53 - p) + 1
         self._splitter = _constant(self._scalar_splitter)
         exponents = np.maximum(np.arange(1 << 11) - _FREXP_FIELD, _NO_EXPONENT)
-        self._reduce_scale = np.ldexp(1.0, p + REDUCE_FRACTION_BITS - exponents)
+        self.reduce_scale = np.ldexp(1.0, p + REDUCE_FRACTION_BITS - exponents)
         """What brings a significand to the units of a running sum, by the exponent field of the largest one."""
         self.functions = Functions(float_format)
 
@@ -176,30 +170,14 @@ class Arithmetic:
     # Reductions.
 
     def reduce_sum(self, start: float, vectors: np.ndarray, valid: np.ndarray | None = None) -> tuple[float, bool]:
-        """Sum of a start value and of vectors (n, lanes), aligned significand by significand, vector after vector.
+        """What a `SumReducer` makes of a start value and vectors.
 
-        valid: bool, broadcast to ``vectors``; other lanes count as zero. Returns the rounded sum and whether it is too
-        large. The running sum has `REDUCE_FRACTION_BITS` below the last bit of the largest significand so far; when a
-        larger one comes it is shifted right, and every shift is a floor.
+        valid: bool, broadcast to ``vectors``; other lanes count as zero.
         """
-        if valid is not None:
-            vectors = np.where(valid, vectors, 0.0)
-        below = self.p + REDUCE_FRACTION_BITS
-        magnitudes = np.maximum.reduce(np.absolute(vectors), axis=1, initial=max(abs(start), _NOTHING))
-        fields = np.maximum.accumulate(magnitudes).view(_INT) >> _EXPONENT_SHIFT
-        aligned = np.multiply(vectors, self._reduce_scale.take(fields)[:, None])
-        sums = np.floor(aligned, aligned).dot(_ones(vectors.shape[1])).tolist()
-        # All that is shifted down on the way is shifted down once, at the end: nested floors are one. In Python, whose
-        # integers have no bounds.
-        exponents = fields.tolist()
-        first = math.frexp(start or _NOTHING)[1] + _FREXP_FIELD
-        running = int(math.ldexp(start, below + _FREXP_FIELD - first))
-        for exponent, total in zip(exponents, sums, strict=True):
-            running += int(total) << (exponent - first)
-        exponent = exponents[-1]
-        running >>= exponent - first
-        # Rounded as `nearest` does.
-        total = math.ldexp(running, exponent - _FREXP_FIELD - below)
+        return SumReducer(self, vectors if valid is None else np.where(valid, vectors, 0.0)).sum(start)
+
+    def settle_sum(self, total: float) -> tuple[float, bool]:
+        """A sum rounded as `nearest` does and settled, and whether it is too large."""
         scaled = total * self._scalar_splitter
         total, fault = self._settle_scalar(scaled - (scaled - total))
         return total, fault is not Fault.NONE
@@ -208,6 +186,52 @@ class Arithmetic:
         if abs(x) < SMALLEST:
             return math.copysign(0.0, x), Fault.NONE
         return x, Fault.FLOAT if abs(x) >= TOO_LARGE else Fault.NONE
+
+
+class SumReducer:
+    """Sum of a start value and of vectors (n, lanes), aligned significand by significand, vector after vector.
+
+    The running sum has `REDUCE_FRACTION_BITS` below the last bit of the largest significand so far; when a larger one
+    comes it is shifted right, and every shift is a floor.
+    """
+
+    def __init__(self, arithmetic: Arithmetic, vectors: np.ndarray) -> None:
+        self.arithmetic = arithmetic
+        n, lanes = vectors.shape
+        magnitudes, aligned = np.empty((n, lanes)), np.empty((n, lanes))
+        self._largest, scales, self._sums = np.empty(n), np.empty(n), np.empty(n)
+        self._fields = np.empty(n, np.int64)
+        self._find_largest = [
+            partial(np.absolute, vectors, magnitudes),
+            partial(np.maximum.reduce, magnitudes, 1, None, self._largest),
+        ]
+        self._sum_vectors = [
+            partial(np.maximum.accumulate, self._largest, 0, None, self._largest),
+            partial(np.right_shift, self._largest.view(np.int64), _EXPONENT_SHIFT, self._fields),
+            partial(arithmetic.reduce_scale.take, self._fields, None, scales, "wrap"),
+            partial(np.multiply, vectors, scales[:, None], aligned),
+            partial(np.floor, aligned, aligned),
+            # A product with ones takes NumPy half as long as a sum.
+            partial(aligned.dot, np.ones(lanes), self._sums),
+        ]
+
+    def sum(self, start: float) -> tuple[float, bool]:
+        """The rounded sum of ``start`` and of the vectors as they are now, and whether it is too large."""
+        for call in self._find_largest:
+            call()
+        self._largest[0] = max(self._largest[0], abs(start), _NOTHING)
+        for call in self._sum_vectors:
+            call()
+        # All that is shifted down on the way is shifted down once, at the end: nested floors are one. In Python, whose
+        # integers have no bounds.
+        exponents = self._fields.tolist()
+        first, exponent = exponents[0], exponents[-1]
+        below = self.arithmetic.p + REDUCE_FRACTION_BITS + _FREXP_FIELD
+        running = math.floor(math.ldexp(start, below - first))
+        for field, total in zip(exponents, self._sums.tolist(), strict=True):
+            running += int(total) << (field - first)
+        running >>= exponent - first
+        return self.arithmetic.settle_sum(math.ldexp(running, exponent - below))
 
 
 def reduce_max(vectors: np.ndarray, valid: np.ndarray | None = None) -> float:

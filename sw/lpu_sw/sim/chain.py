@@ -13,7 +13,7 @@ import numpy as np
 
 from lpu_isa.tables import Function
 
-from .arithmetic import ACCUMULATOR_UNIT, SETTLED_BASES, SMALLEST, TOO_LARGE, Arithmetic, BlockQuantiser
+from .arithmetic import ACCUMULATOR_UNIT, SETTLED_BASES, SMALLEST, TOO_LARGE, Arithmetic, BlockQuantiser, SumReducer
 
 __all__ = ["Call", "Chain", "Unit"]
 
@@ -162,6 +162,11 @@ class Chain:
     def quantiser(self) -> BlockQuantiser:
         """Of the results by block, the last block filled up with zeros."""
         return BlockQuantiser(self._last.reshape(-1, self._block * self._rows))
+
+    @cached_property
+    def reducer(self) -> SumReducer:
+        """Of the squares, if they were added, or the results."""
+        return SumReducer(self.arithmetic, self.squares if len(self.squares) else self.result)
 
     def is_settled(self) -> bool:
         """Whether `Arithmetic.settle` is sure to change no result of the units and no square."""

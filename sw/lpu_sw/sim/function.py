@@ -117,16 +117,16 @@ class Functions:
         """Values for an array of at least one dimension, in ``out``, another array."""
         if function is Function.EXP2:
             # What is clamped is too small or too large either way.
-            units = np.maximum(x, _EXP2_LOW)
+            units = np.maximum(x, _EXP2_LOW, out=out)
             np.minimum(units, _EXP2_HIGH, out=units)
-            np.multiply(units, self._exp2_unit, out=units)
-            t = np.floor(units, out=units).astype(_INT)
+            np.multiply(units, self._exp2_unit, units)
+            t = np.floor(units, units).astype(_INT)
             scale = self._exp2_scale.take(t >> self._octave_bits)
             return np.multiply(self._exp2.vector(t & self._fraction_mask), scale, out)
         if function is Function.SIGMOID:
-            units = np.maximum(x, _SIGMOID_LOW)
+            units = np.maximum(x, _SIGMOID_LOW, out=out)
             np.minimum(units, _SIGMOID_HIGH, out=units)
-            np.multiply(units, self._sigmoid_unit, out=units)
+            np.multiply(units, self._sigmoid_unit, units)
             # Towards zero: the floor of the magnitude.
             return np.multiply(self._sigmoid.vector(units.astype(_INT)), self._half, out)
         raw = np.ascontiguousarray(x, np.float64).view(_INT)

@@ -95,7 +95,7 @@ class Pass:
         if traps or self._has_domain or not chain.is_settled():
             self._settle(chain)
         if self._reduce is not Reduce.NONE:
-            self._reduced = self._reduction(chain.squares if self._reduce is Reduce.SUM_SQUARES else chain.result)
+            self._reduced = self._reduction(chain)
         if traps:
             raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
         if self._quantise is Quantise.ACT:
@@ -288,17 +288,17 @@ class Pass:
             fault = Fault(int(faults[step, lanes[steps == step]].min()))
             self._traps.append(Trap(fault, self.state.cycles + ready + step * self._interval))
 
-    def _reduction(self, values: np.ndarray) -> list[int]:
+    def _reduction(self, chain: Chain) -> list[int]:
         """Words for the scalar registers from `reduce_reg` on."""
         arithmetic, state = self.arithmetic, self.state
         if self._reduce in (Reduce.SUM, Reduce.SUM_SQUARES):
             start = arithmetic.decode(state.registers[self.op["start_reg"]])
-            total, overflows = arithmetic.reduce_sum(start, values)
+            total, overflows = chain.reducer.sum(start)
             if overflows:
                 cycle = self._stages.reduce + (self.count - 1) * self._interval + vxm.REDUCE
                 self._traps.append(Trap(Fault.FLOAT, state.cycles + cycle))
             return [arithmetic.encode(total)]
-        valid = values.ravel()[: (self.count - 1) * self._rows + self._lanes]
+        valid = chain.result.ravel()[: (self.count - 1) * self._rows + self._lanes]
         if self._reduce is Reduce.MAX:
             return [arithmetic.encode(reduce_max(valid))]
         index, value = argmax(valid)
