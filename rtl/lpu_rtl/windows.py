@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, Signature
 from amaranth.utils import ceil_log2
@@ -13,6 +13,8 @@ from lpu_isa.config import TileConfig
 from lpu_isa.host import ADDRESS_BITS, REGION_SHIFT, TIMING_BITS, Window, beats, depth, stride
 
 from .beats import BeatWrite
+from .float.encoding import gated
+from .float.tree import balanced
 from .interfaces import (
     WEIGHT_READ_LATENCY,
     AccumulatorRead,
@@ -138,13 +140,18 @@ class Windows(wiring.Component):
         for window in Window:
             # The faster memories are asked later, so that all answer in the same cycle.
             asked_at = 0 if window is Window.WMEM else WEIGHT_READ_LATENCY - _BLOCK_RAM_LATENCY
-            place, answered = _Place(config, window, addresses[asked_at]), _Place(config, window, addresses[-1])
+            place, answered = _Place(config, window, addresses[asked_at]), _Place(config, window, addresses[-2])
             port = getattr(self, f"{window.name.lower()}_read")
             m.d.comb += port.address.eq(place.word)
             if "enable" in port.signature.members:
                 m.d.comb += port.enable.eq(enables[asked_at] & place.chosen)
             answer = Signal(32, name=f"{window.name.lower()}_answer")
-            m.d.sync += answer.eq(Mux(answered.chosen, Array(beats_of[window])[answered.beat], 0))
+            # One-hot, since a choice among many by number takes twice the area.
+            parts = beats_of[window]
+            is_it = Signal(len(parts), name=f"{window.name.lower()}_beat")
+            m.d.sync += is_it.eq(Cat(answered.chosen & (answered.beat == beat) for beat in range(len(parts))))
+            gated_parts = [gated(part, on) for part, on in zip(parts, is_it, strict=True)]
+            m.d.sync += answer.eq(balanced(or_, gated_parts))
             answers.append(answer)
         m.d.sync += read.data.eq(reduce(or_, answers))
 
