@@ -98,9 +98,10 @@ class _Row(wiring.Component):
     activations : In                        Before `_WEIGHT_DATA`.
     weights : In                            `_WEIGHT_DATA`.
     amount, is_zero : In                    Before the shift; see `_shifted`.
-    enable, address, replace : In           In the cycle of the shift; the entry is read and written in the next.
+    address, replace : In                   Before the shift; the entry is read in the cycle of the shift.
+    enable : In                             In the cycle of the shift; the entry is written in the next.
     overflow : Out(1)                       After that: the sum did not fit.
-    read_address : In, read_sum : Out       Any entry; the sum a cycle later.
+    read_address : In, read_sum : Out       Any entry; the sum two cycles later.
     """
 
     def __init__(self, config: TileConfig, amounts: range, technology: Technology) -> None:
@@ -165,21 +166,24 @@ class _Row(wiring.Component):
         m.submodules.bank = bank = memory.Memory(shape=shape, depth=depth, init=[], attrs=LUT_RAM)
         write, old, read = bank.write_port(), bank.read_port(domain="comb"), bank.read_port(domain="comb")
         enable, address, replace = (self._here(m, port) for port in ("enable", "address", "replace"))
-        addend, total = Signal(shape), Signal(shape)
+        addend, total = Signal(shape, reset_less=True), Signal(shape)
+        is_same = Signal(reset_less=True)
         overflow = Signal(reset_less=True)
         read_q = Signal(shape, reset_less=True)
         m.d.comb += [
-            addend.eq(Mux(replace, 0, old.data)),
             total.eq(addend + term),
             old.addr.eq(address),
-            write.addr.eq(address),
+            write.addr.eq(replicated(m, "address_written", address, self.technology)),
             write.en.eq(enable),
             write.data.eq(total),
-            read.addr.eq(self.read_address),
+            read.addr.eq(self._here(m, "read_address")),
             self.overflow.eq(overflow),
             self.read_sum.eq(read_q),
         ]
+        # An entry that the step before writes in this very cycle is not in the memory yet.
         m.d.sync += [
+            is_same.eq(self.address == address),
+            addend.eq(Mux(replace, 0, Mux(is_same & enable, total, old.data))),
             overflow.eq(enable & (addend[-1] == term[-1]) & (total[-1] != term[-1])),
             read_q.eq(read.data),
         ]
@@ -334,8 +338,8 @@ class Mxm(wiring.Component):
 
         amount = later(amount, _ACT_DATA + 2, shift - 1, "amount")
         row_is_zero = later(is_zero, _ACT_DATA + 1, shift - 1, "is_zero")
-        acc_address = later(walks["acc"].address, WMEM_READ, shift, "acc_address")
-        replace = later(replace, WMEM_READ, shift, "replace")
+        acc_address = later(walks["acc"].address, WMEM_READ, shift - 1, "acc_address")
+        replace = later(replace, WMEM_READ, shift - 1, "replace")
         overflows = []
         for index in range(config.rows):
             m.submodules[f"row{index}"] = row = _Row(config, amounts, self.technology)
@@ -360,9 +364,9 @@ class Mxm(wiring.Component):
         m.d.sync += base_q.eq(base_read.data)
         m.d.comb += [
             base_write.en.eq(at[accumulate]),
-            base_write.addr.eq(later(acc_address, shift, accumulate, "base_address")),
+            base_write.addr.eq(later(acc_address, shift - 1, accumulate, "base_address")),
             base_write.data.eq(later(base, _ACT_DATA, accumulate, "base")),
-            base_read.addr.eq(self.acc.address),
+            base_read.addr.eq(replicated(m, "base_address_here", self.acc.address, self.technology)),
             self.acc.data.base.eq(base_q),
         ]
 
