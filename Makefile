@@ -7,6 +7,7 @@ PROMPT ?= Once upon a time
 TOKENS ?= 200
 ENGINE ?= rtl
 JOBS ?= auto
+SEED ?= 1
 
 BIN := .venv/bin
 LPU := $(BIN)/lpu
@@ -18,7 +19,7 @@ SETUP := .venv/.project-installed
 export MODEL PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test lint rtl wave bench synth docs clean
+.PHONY: help setup sim test lint rtl wave bench synth fpga docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,10 @@ bench: $(SETUP) ## Measure cycles, utilisation and speed
 
 synth: $(SETUP) ## Count the tile's ECP5 cells with Yosys, in sim_build/synth.json
 	$(LPU) synth
+
+fpga: $(SETUP) ## Place and route the tile for the ECP5-85F, and pack a bitstream (half an hour; SEED=1)
+	@$(PIP) --no-build-isolation --editable '.[fpga]'
+	$(LPU) fpga --model "$$MODEL" --seed $(SEED)
 
 docs: $(SETUP) ## Write the generated pages: the ISA and the picture of the tile
 	$(LPU) docs

