@@ -29,6 +29,10 @@ from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
 from lpu_sw.page_parts import write_part
+from lpu_sw.profile.figures import profile
+from lpu_sw.profile.tables import tables
+from lpu_sw.profile.timeline import Run
+from lpu_sw.profile.trace import chrome_trace
 from lpu_sw.run import Record, find_tile, plan_run
 from lpu_sw.sim.state import TileState
 from lpu_sw.terminal import telling
@@ -59,6 +63,7 @@ TokenizerOption = Annotated[
     Path | None, typer.Option("--tokenizer", help="tokenizer.json or tokenizer.bin.  [default: beside the model]")
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")]
+TraceOption = Annotated[Path | None, typer.Option("--trace", help="File to write a trace to, for ui.perfetto.dev.")]
 
 _commands = typer.Typer(
     name="lpu",
@@ -249,6 +254,34 @@ def benchmark(
     typer.echo(table)
     if write is not None:
         write_part(write, "bench", table)
+
+
+@_commands.command(name="profile")
+def profiling(
+    position: Annotated[int, typer.Option(min=0, help="Position to show.")] = 0,
+    model: ModelOption = DEFAULT_MODEL,
+    tile: TileOption = "8x16",
+    context: ContextOption = None,
+    tokenizer: TokenizerOption = None,
+    prefill: Annotated[bool, typer.Option("--prefill", help="As inside a prompt, without the classifier.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Each layer on its own.")] = False,
+    json_file: JsonOption = None,
+    trace: TraceOption = None,
+) -> None:
+    """Show where the cycles of one token go, without running anything."""
+    for file in (json_file, trace):
+        _make_folder_of(file)
+    llama = load_model(model)
+    n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
+    compiled = compile_llama(llama, find_tile(tile), n_valid, context)
+    run = Run(position + 2, position + 2) if prefill else None
+    shown = profile(compiled, llama.config, position, run)
+    for line in shown.lines():
+        typer.echo(line)
+    for table in tables(shown, layers):
+        Console().print(table)
+    _write_json(json_file, shown.to_json())
+    _write_json(trace, chrome_trace(shown.timeline.events(), f"{model.stem} on {tile}, position {position}"))
 
 
 @_commands.command()

@@ -1,0 +1,1 @@
+"""Profile: where the cycles of one token go, known from the compiled program alone."""

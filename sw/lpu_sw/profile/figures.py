@@ -1,0 +1,168 @@
+"""Figures of a profile: busy, floor and idle cycles of the matrix unit by kind of operation, and the stall table."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from lpu_isa.config import TileConfig
+from lpu_sw.compiler.llama import CompiledLlama
+from lpu_sw.model import LlamaConfig
+
+from .stalls import Cause, StallAnalysis
+from .timeline import Run, Timeline, token_timeline
+
+__all__ = ["KindFigures", "Profile", "floor_macs", "kind_of", "profile"]
+
+
+@dataclass(frozen=True)
+class KindFigures:
+    """Matmuls of one kind, together.
+
+    busy : cycles of the matrix unit. floor : those that the model's own multiplications would take.
+    idle : cycles in which the matrix unit waited for one of them.
+    """
+
+    kind: str
+    times: int
+    busy: int
+    floor: float
+    idle: int
+
+
+def kind_of(name: str) -> str:
+    """An operation's name without what it counts: ``head 3 scores`` is of the kind ``head scores``."""
+    return " ".join(re.sub(r"\d+", "", name).split())
+
+
+def floor_macs(model: LlamaConfig, n_valid: int, position: int, decodes: bool) -> dict[str, int]:
+    """Multiplications of the model itself in one layer's matmuls of each kind, and in the classifier's."""
+    attended = model.query_dim * (position + 1)
+    return {
+        "keys": model.dim * model.kv_dim,
+        "queries": model.dim * model.query_dim,
+        "values": model.dim * model.kv_dim,
+        "head scores": attended,
+        "head values": attended,
+        "o block": model.query_dim * model.dim,
+        "gate": model.dim * model.hidden_dim,
+        "up": model.dim * model.hidden_dim,
+        "down block": model.hidden_dim * model.dim,
+        **({"logits": model.dim * n_valid} if decodes else {}),
+    }
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One position of a compiled model on a tile."""
+
+    tile: TileConfig
+    model: LlamaConfig
+    n_valid: int
+    timeline: Timeline
+
+    @cached_property
+    def analysis(self) -> StallAnalysis:
+        """Which cycles of the matrix unit are idle, and why."""
+        return StallAnalysis(self.timeline)
+
+    @property
+    def busy(self) -> int:
+        """Cycles in which the matrix unit takes a step."""
+        return int(self.analysis.is_busy.sum())
+
+    @property
+    def idle(self) -> int:
+        """All other cycles."""
+        return self.timeline.cycles - self.busy
+
+    @property
+    def floor(self) -> float:
+        """Cycles that the model's own multiplications take on a matrix unit that is never idle."""
+        return sum(figures.floor for figures in self.kinds)
+
+    @cached_property
+    def kinds(self) -> list[KindFigures]:
+        """Kinds of matmuls, summed over the layers, in the order of their first appearance."""
+        return [figures for _, figures in self._kinds(dict.fromkeys(self._layers))]
+
+    @cached_property
+    def layer_kinds(self) -> list[tuple[int | None, KindFigures]]:
+        """The same for each layer on its own; None: outside the layers."""
+        return self._kinds({layer: layer for layer in self._layers})
+
+    @property
+    def _layers(self) -> list[int | None]:
+        return [*range(self.model.n_layers), None]
+
+    def _kinds(self, shown: dict[int | None, int | None]) -> list[tuple[int | None, KindFigures]]:
+        """Figures by kind and by what each layer is shown as."""
+        times: Counter[tuple[int | None, str]] = Counter()
+        busy: Counter[tuple[int | None, str]] = Counter()
+        idle: Counter[tuple[int | None, str]] = Counter()
+        floor: defaultdict[tuple[int | None, str], set[int | None]] = defaultdict(set)
+        waited = Counter[int]()
+        for stall in self.analysis.stalls:
+            waited[stall.wanted] += stall.cycles
+        for i, issue in enumerate(self.timeline.issues):
+            key = shown[issue.layer], kind_of(issue.name)
+            if "mxm" in issue.uses:
+                times[key] += 1
+                busy[key] += issue.busy("mxm")
+                floor[key].add(issue.layer)
+            if i in waited:
+                idle[key] += waited[i]
+                times[key] += "mxm" not in issue.uses
+        macs = floor_macs(self.model, self.n_valid, self.timeline.position, self.timeline.decodes)
+        return [
+            (layer, KindFigures(kind, times[layer, kind], busy[layer, kind],
+                                len(floor[layer, kind]) * macs.get(kind, 0) / self.tile.multipliers, idle[layer, kind]))
+            for layer, kind in times
+        ]  # fmt: skip
+
+    @cached_property
+    def stalls(self) -> list[tuple[str, Cause, str, int]]:
+        """Idle cycles by kind of what was wanted, cause, and kind of what the cause is about; the most first."""
+        counts: Counter[tuple[str, Cause, str]] = Counter()
+        issues = self.timeline.issues
+        for stall in self.analysis.stalls:
+            behind = "start of the position" if stall.behind is None else kind_of(issues[stall.behind].name)
+            counts[kind_of(issues[stall.wanted].name), stall.cause, behind] += stall.cycles
+        return [(*key, cycles) for key, cycles in counts.most_common()]
+
+    def lines(self) -> Iterator[str]:
+        """The whole in two lines."""
+        timeline, cycles = self.timeline, self.timeline.cycles
+        what = "with the classifier" if timeline.decodes else "inside a prompt"
+        yield f"position {timeline.position} on tile {self.tile.name}, {what}: {cycles:,} cycles"
+        yield (
+            f"matrix unit busy {self.busy:,} ({self.busy / cycles:.3f}), floor {self.floor:,.1f} "
+            f"({self.floor / cycles:.3f}), idle {self.idle:,}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "tile": self.tile.name,
+            "position": self.timeline.position,
+            "decodes": self.timeline.decodes,
+            "cycles": self.timeline.cycles,
+            "busy": self.busy,
+            "floor": self.floor,
+            "idle": self.idle,
+            "kinds": [asdict(figures) for figures in self.kinds],
+            "layer_kinds": [{"layer": layer, **asdict(figures)} for layer, figures in self.layer_kinds],
+            "causes": {cause.name.lower(): cycles for cause, cycles in self.analysis.by_cause().items()},
+            "stalls": [
+                {"wanted": wanted, "cause": cause.name.lower(), "behind": behind, "cycles": cycles}
+                for wanted, cause, behind, cycles in self.stalls
+            ],
+        }
+
+
+def profile(compiled: CompiledLlama, model: LlamaConfig, position: int, run: Run | None = None) -> Profile:
+    """Profile a position; by default of a run from a single token. Raises ValueError as `token_timeline` does."""
+    timeline = token_timeline(compiled, position, run)
+    return Profile(compiled.program.config, model, compiled.facts.n_valid, timeline)

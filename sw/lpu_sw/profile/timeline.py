@@ -1,0 +1,190 @@
+"""Timeline: which bundle issues in which cycle of one token, and what its operations touch.
+
+Only the program's control is walked, in the simulator: what the tile computes decides nothing about time. The one
+number that it decides at all, the token, is an address in a table; another token reads another row in the same cycles.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lpu_isa.bundle import Bundle, BundleFormat
+from lpu_isa.fields import Operation, Use
+from lpu_isa.icu import ALU, BRANCH, BRANCHES, IcuOp
+from lpu_sw.compiler.llama import CompiledLlama, inbox_words
+from lpu_sw.sim.tile import Simulator, Status
+
+__all__ = ["Issue", "Run", "Timeline", "UnitEvent", "layers_of", "token_events", "token_timeline"]
+
+ANY_TOKEN = 0
+"""Token of every position of the walk."""
+
+WALKED_AT_ONCE_CYCLES = 10_000
+
+_COMPUTING = (IcuOp.FUNCTION, IcuOp.VLANE, IcuOp.SLANE)
+"""Operations of the sequencer that work on the model's numbers."""
+
+
+class Issue(NamedTuple):
+    """A bundle that issues. ``cycle`` counts from the post of the position before.
+
+    layer : None outside the layers. least : smallest distance that the sequencer allows to the next bundle.
+    uses : what each slot's operation touches, in cycles after ``cycle``.
+    """
+
+    cycle: int
+    pc: int
+    name: str
+    layer: int | None
+    least: int
+    uses: dict[str, Use]
+
+    @property
+    def title(self) -> str:
+        """Its name with its layer, such as ``layer 2 / head 3 scores``."""
+        return _titled(self.name, self.layer)
+
+    @property
+    def together(self) -> Use:
+        """What the bundle touches."""
+        return Use(
+            tuple(access for use in self.uses.values() for access in use.accesses),
+            tuple(claim for use in self.uses.values() for claim in use.claims),
+        )
+
+    def busy(self, slot: str) -> int:
+        """Cycles for which the operation of a slot keeps its unit; one where it is not kept."""
+        return next((len(claim.cycle) for claim in self.uses[slot].claims if claim.resource == slot), 1)
+
+
+class UnitEvent(NamedTuple):
+    """One operation on one unit, as a trace shows it; ``cycle`` counts from the post of the position before."""
+
+    cycle: int
+    pc: int
+    slot: str
+    name: str
+    busy: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What decides the way through the program, beside the program itself.
+
+    prompt_tokens : at least 1. positions : that run, prompt included. host_chooses : whether the host draws the tokens.
+    """
+
+    prompt_tokens: int
+    positions: int
+    host_chooses: bool = False
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One position, from the post before it (cycle 0, or the machine's start) to its own, in cycle ``cycles``.
+
+    start : the cycle of the run that is cycle 0 here. decodes : whether a token is chosen; not inside a prompt.
+    """
+
+    position: int
+    decodes: bool
+    start: int
+    cycles: int
+    issues: list[Issue]
+
+    def events(self) -> list[UnitEvent]:
+        """Every operation, in the order of issue."""
+        return [UnitEvent(i.cycle, i.pc, slot, i.title, i.busy(slot)) for i in self.issues for slot in i.uses]
+
+
+def token_timeline(compiled: CompiledLlama, position: int, run: Run | None = None) -> Timeline:
+    """Walk one position of a run; by default of one that starts from a single token and goes on.
+
+    Raises ValueError when the run or the cache does not reach the position.
+    """
+    context = compiled.facts.context
+    run = run or Run(1, context)
+    last = min(run.positions, context) - 1
+    if not 0 <= position <= last:
+        raise ValueError(f"position must be from 0 to {last}, not {position}")
+    program, names = compiled.program, compiled.names
+    isa = BundleFormat(program.config)
+    walked: list[tuple[int, int, list[int]]] = []
+    posts = [0]
+
+    def observe(pc: int) -> None:
+        if len(posts) == position + 1:
+            walked.append((state.cycles, pc, state.registers.copy()))
+        if _icu_op(program.bundles[pc]) == IcuOp.SEND:
+            posts.append(state.cycles)
+            state.outbox.clear()
+
+    control = [_control(bundle) for bundle in program.bundles]
+    simulator = Simulator(program.config, control, program.timings.tolist(), observer=observe)
+    state = simulator.state
+    prompt, chosen = [ANY_TOKEN] * run.prompt_tokens, [ANY_TOKEN] * (run.positions if run.host_chooses else 0)
+    state.inbox.extend(inbox_words(compiled.facts, prompt, run.positions, run.host_chooses, -1) + chosen)
+    simulator.start()
+    while len(posts) < position + 2:
+        status = simulator.run(state.cycles + WALKED_AT_ONCE_CYCLES)
+        assert status in (Status.RUNNING, Status.HALTED), f"{status} in bundle {state.fault_pc}: {state.fault.text}"
+    start, end = posts[position], posts[position + 1]
+    issues = []
+    for (cycle, pc, registers), layer in zip(
+        walked, layers_of(program.bundles, [pc for _, pc, _ in walked]), strict=True
+    ):
+        bundle = program.bundles[pc]
+        uses = {slot: isa.use(operation, registers) for slot, operation in bundle.operations.items()}
+        issues.append(Issue(cycle - start, pc, names[pc], layer, _least_distance(bundle), uses))
+    return Timeline(position, position + 1 >= run.prompt_tokens, start, end - start, issues)
+
+
+def token_events(
+    compiled: CompiledLlama, issues: Sequence[tuple[int, int]], busy: Iterable[dict[str, int]]
+) -> list[UnitEvent]:
+    """Events of bundles that were seen to issue: (cycle, bundle) each, and how long each slot's unit was then kept."""
+    bundles = compiled.program.bundles
+    layers = layers_of(bundles, [pc for _, pc in issues])
+    return [
+        UnitEvent(cycle, pc, slot, _titled(compiled.names[pc], layer), kept.get(slot, 1))
+        for (cycle, pc), layer, kept in zip(issues, layers, busy, strict=True)
+        for slot in bundles[pc].operations
+    ]
+
+
+def layers_of(bundles: Sequence[Bundle], issued: Sequence[int]) -> list[int | None]:
+    """The layer of each bundle that issues, one after the other: how often the loop around it has been round."""
+    layers: list[int | None] = []
+    layer, body = None, 0
+    for pc in issued:
+        # The bundle that ends the loop belongs to the layer that it ends.
+        layers.append(layer)
+        op = _icu_op(bundles[pc])
+        if op == IcuOp.LOOP:
+            layer, body = 0, pc + 1
+        elif op == IcuOp.END and layer is not None:
+            layer = layer + 1 if layer + 1 < bundles[body - 1].operations["icu"]["imm"] else None
+    return layers
+
+
+def _icu_op(bundle: Bundle) -> int:
+    return bundle.operations["icu"]["op"] if "icu" in bundle.operations else IcuOp.NOP
+
+
+def _least_distance(bundle: Bundle) -> int:
+    op = _icu_op(bundle)
+    if op in BRANCHES or op == IcuOp.END:
+        return BRANCH
+    return ALU + 1 if op == IcuOp.RECV else 1
+
+
+def _control(bundle: Bundle) -> Bundle:
+    """The bundle without what works on the model's numbers."""
+    operations: dict[str, Operation] = {}
+    if "icu" in bundle.operations and bundle.operations["icu"]["op"] not in _COMPUTING:
+        operations["icu"] = bundle.operations["icu"]
+    return Bundle(bundle.wait, bundle.timed, operations)
+
+
+def _titled(name: str, layer: int | None) -> str:
+    return name if layer is None else f"layer {layer} / {name}"
