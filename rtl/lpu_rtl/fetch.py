@@ -1,11 +1,12 @@
 """Bundle fetch: program and timing memory, the program counter and the countdown to the next issue.
 
-The cycle of an issue is known a cycle ahead, so no word is ever fetched twice: the bundle that stands at issue in two
-cycles is ``pc`` plus the issues of this cycle and of the next. Both memories are plain pipelines without clock enables,
-and a new timing base acts as soon as it is written.
+The bundle at issue stands in a register, and so does what is decoded of it ahead: block RAM, decoding and issue do not
+fit into one cycle. The cycle of an issue is known a cycle ahead, so the bundle that stands at issue in two cycles is
+``pc`` plus the issues of this cycle and of the next; the program gives the one behind it, the timing memory its own
+distance. Both memories are plain pipelines without clock enables, and a new timing base acts as soon as it is written.
 """
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,7 +22,7 @@ from .primitives import Technology
 __all__ = ["Fetch"]
 
 _START = 4
-"""Cycles from a start to bundle 0: one for ``pc``, two for the memory, one of grace."""
+"""Cycles from a start to bundle 0: one for ``pc``, two for the memory, one for the bundle's register."""
 
 
 class Fetch(wiring.Component):
@@ -45,13 +46,14 @@ class Fetch(wiring.Component):
     issue : Out(1)                  ``bundle`` is to be issued in this cycle.
     pc, past_end : Out              Its number, or that there is no such bundle.
     bundle : Out                    Its bits.
+    loads, coming : Out             ``coming`` is ``bundle`` from the next cycle on.
     distance : Out(12)              Cycles from it to the next issue.
     program_read, timing_read : In(MemoryRead)          For the host.
     program_write, timing_write : In(BeatWrite)         Likewise.
     """
 
     def __init__(self, config: TileConfig, technology: Technology = Technology.GENERIC) -> None:
-        assert BRANCH >= 4 and TIMING >= 3  # redirect, pc, two cycles of memory; base, two cycles of memory
+        assert BRANCH >= 4 and TIMING >= 3  # redirect, two cycles of memory, register; base, two cycles of memory
         self.config = config
         self.technology = technology
         self.format = BundleFormat(config)
@@ -68,6 +70,8 @@ class Fetch(wiring.Component):
             "pc": Out(address_bits(config.bundles)),
             "past_end": Out(1),
             "bundle": Out(self.format.bits),
+            "loads": Out(1),
+            "coming": Out(self.format.bits),
             "distance": Out(TIMING_BITS),
             "program_read": In(MemoryRead(config.bundles, 32 * beats)),
             "program_write": In(BeatWrite(config.bundles, beats, 32)),
@@ -85,11 +89,23 @@ class Fetch(wiring.Component):
 
         pc = Signal(range(config.bundles + 1))  # `bundles` is the one past the end
         issue_next = Signal()
-        ahead = Signal.like(pc)
-        m.d.comb += ahead.eq(pc + self.issue + issue_next)
+        # After a start or a redirection the memory gives the bundle itself, and only then those behind it.
+        begins = Signal()
+        refills = begins | self.redirect
+        refilled = Signal(2)
+        m.d.sync += [begins.eq(self.start), refilled.eq(Cat(refills, refilled))]
+        m.d.comb += [self.loads.eq(self.issue | refilled[-1]), self.coming.eq(program.read.data)]
+        with m.If(self.loads):
+            m.d.sync += self.bundle.eq(self.coming)
+
+        # `issue_next` comes late: what it chooses between is ready.
+        after = (pc + 1)[: len(pc)]
+        behind = (after + self.issue)[: len(pc)]
+        first = Mux(begins, 0, self.target)
+        own, next_own = _sum(self.timing_base, pc, self.issue), _sum(self.timing_base, after, self.issue)
         for memory, host, address in (
-            (program, self.program_read, ahead),
-            (timing, self.timing_read, self.timing_base + ahead),
+            (program, self.program_read, Mux(refills, first, Mux(issue_next, behind + 1, behind))),
+            (timing, self.timing_read, Mux(issue_next, next_own, own)),
         ):
             m.d.comb += [
                 memory.read.enable.eq(1),
@@ -101,8 +117,7 @@ class Fetch(wiring.Component):
         remaining = Signal(TIMING_BITS)  # from this cycle to the next issue, unless one is taking place
         left = Signal(TIMING_BITS)
         m.d.comb += [
-            header.eq(program.read.data[: self.format.header.bits]),
-            self.bundle.eq(program.read.data),
+            header.eq(self.bundle[: self.format.header.bits]),
             self.distance.eq(Mux(header.timed, timing.read.data, header.wait)),
             left.eq(Mux(self.issue, self.distance, remaining)),
             issue_next.eq(self.running & ~self.stop & ~self.hold & (left == 1)),
@@ -117,3 +132,8 @@ class Fetch(wiring.Component):
         with m.If(self.start):
             m.d.sync += [pc.eq(0), remaining.eq(_START)]
         return m
+
+
+def _sum(a: Value, b: Value, carry: Value) -> Value:
+    """``a + b + carry``, in one adder."""
+    return (Cat(carry, a) + Cat(carry, b))[1:]

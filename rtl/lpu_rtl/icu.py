@@ -113,22 +113,12 @@ class Icu(wiring.Component):
         m.submodules.fetch = fetch = Fetch(self.config, self.technology)
         for name in ("program_read", "program_write", "timing_read", "timing_write"):
             connect(m, flipped(getattr(self, name)), getattr(fetch, name))
-        slots = {}
-        for name, slot in {"header": self.format.header, **self.format.slots}.items():
-            slots[name] = Signal(slot_layout(slot), name=f"{name}_slot")
-            at = self.format.offsets[name]
-            m.d.comb += slots[name].eq(fetch.bundle[at : at + slot.bits])
+        slots = self._slots(m, fetch.bundle, "slot")
 
         rs, rt, registers = self._read_registers(m, slots)
         faults: dict[Fault, list[Value]] = {}
         faulting, drop = Signal(), Signal()
-        execute = self._judge(m, fetch, slots, faults, faulting)
-        for name in _UNITS:
-            port = getattr(self, name)
-            m.d.comb += [port.op.eq(slots[name]), port.start.eq(execute & (slots[name].op != 0))]
-        does = {code: Signal(name=f"does_{code.name.lower()}") for code in IcuOp if code is not IcuOp.NOP}
-        for code, signal in does.items():
-            m.d.comb += signal.eq(execute & (slots["icu"].op == code))
+        does = self._judge(m, fetch, slots, faults, faulting)
 
         self._branch(m, fetch, does, slots["icu"].imm, rs, rt, drop, faults)
         alu = self._compute(m, does, slots["icu"], rs, rt)
@@ -168,29 +158,51 @@ class Icu(wiring.Component):
         m.d.comb += [registers.clear.eq(self.reset), self.clearing.eq(registers.clearing)]
         return rs, rt, registers
 
+    def _slots(self, m: Module, bundle: Value, kind: str) -> dict[str, data.View]:
+        """The slots of a bundle, header included, by name."""
+        slots = {}
+        for name, slot in {"header": self.format.header, **self.format.slots}.items():
+            slots[name] = Signal(slot_layout(slot), name=f"{name}_{kind}")
+            at = self.format.offsets[name]
+            m.d.comb += slots[name].eq(bundle[at : at + slot.bits])
+        return slots
+
     def _judge(
         self, m: Module, fetch: Fetch, slots: dict, faults: dict[Fault, list[Value]], faulting: Signal
-    ) -> Signal:
-        """Whether a bundle is issued in this cycle and may be executed."""
+    ) -> dict[IcuOp, Signal]:
+        """Starts the units' operations; returns what the sequencer does in this cycle.
+
+        Whether a bundle may be executed, and what it holds, is found out while it comes, except for a distance of 0
+        from the timing memory: such a bundle is executed before the fault stops everything.
+        """
+        coming = self._slots(m, fetch.coming, "coming")
         formats = {"header": self.format.header, **self.format.slots}
-        legal = Signal()
-        m.d.comb += legal.eq(
-            Cat(_is_legal(f, slots[name][f.name]) for name, slot in formats.items() for f in slot.fields).all()
-        )
-        icu = slots["icu"]
-        nameless = (icu.op == IcuOp.FUNCTION) & (icu.function == Function.NONE)
+        legal = Cat(_is_legal(f, coming[name][f.name]) for name, slot in formats.items() for f in slot.fields).all()
+        nameless = (coming["icu"].op == IcuOp.FUNCTION) & (coming["icu"].function == Function.NONE)
+        is_bad, may_execute = Signal(), Signal()
+        holds = {name: Signal(name=f"holds_{name}") for name in _UNITS}
+        codes = [code for code in IcuOp if code is not IcuOp.NOP]
+        holds_code = {code: Signal(name=f"holds_{code.name.lower()}") for code in codes}
+        with m.If(fetch.loads):
+            bad = ~legal | nameless
+            m.d.sync += [is_bad.eq(bad), may_execute.eq(~bad & (coming["header"].timed | coming["header"].wait.any()))]
+            m.d.sync += [signal.eq(coming[name].op.any()) for name, signal in holds.items()]
+            m.d.sync += [signal.eq(coming["icu"].op == code) for code, signal in holds_code.items()]
+
         present, execute = Signal(), Signal()
-        bad = {
-            Fault.OPCODE: ~legal | nameless,
-            Fault.COUNT: fetch.distance == 0,
-        }
         m.d.comb += [
             present.eq(fetch.issue & ~fetch.past_end),
-            execute.eq(present & ~Cat(bad.values()).any() & ~faulting),
+            execute.eq(present & may_execute & ~faulting),
         ]
-        faults |= {fault: [present & condition] for fault, condition in bad.items()}
+        for name in _UNITS:
+            port = getattr(self, name)
+            m.d.comb += [port.op.eq(slots[name]), port.start.eq(execute & holds[name])]
+        does = {code: Signal(name=f"does_{code.name.lower()}") for code in codes}
+        m.d.comb += [does[code].eq(execute & holds_code[code]) for code in codes]
+        faults[Fault.OPCODE] = [present & is_bad]
+        faults[Fault.COUNT] = [present & (fetch.distance == 0)]
         faults[Fault.PROGRAM] = [fetch.issue & fetch.past_end]
-        return execute
+        return does
 
     def _branch(
         self,
@@ -353,7 +365,7 @@ class Icu(wiring.Component):
         with m.If(active & (counting | fetch.issue) & ~hold & ~ends):
             m.d.sync += [self.cycles.eq(self.cycles + 1), counting.eq(1)]
         with m.If(active & ends):
-            m.d.sync += [active.eq(0), halted.eq(halts | self.stop)]
+            m.d.sync += [active.eq(0), halted.eq((halts & fetch.distance.any()) | self.stop)]
         with m.If(begins | self.reset):
             m.d.sync += [active.eq(begins & ~self.reset), halted.eq(0), self.cycles.eq(0), counting.eq(0)]
         with m.If(self.reset):
