@@ -20,6 +20,7 @@ from rich.progress import Progress
 from lpu_sw.asm import assemble_file, disassemble
 from lpu_sw.bench import bench, figures_table
 from lpu_sw.check import check
+from lpu_sw.compiler.layout import Layout
 from lpu_sw.compiler.llama import compile_llama, facts_to_metadata, inbox_words
 from lpu_sw.docs import write_pages, write_parts
 from lpu_sw.engines import EngineError, load_sections
@@ -30,9 +31,11 @@ from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
 from lpu_sw.page_parts import write_part
 from lpu_sw.profile.figures import profile
+from lpu_sw.profile.report import report
 from lpu_sw.profile.tables import tables
 from lpu_sw.profile.timeline import Run
 from lpu_sw.profile.trace import chrome_trace
+from lpu_sw.profile.watch import WatchedEngine, seen_events
 from lpu_sw.run import Record, find_tile, plan_run
 from lpu_sw.sim.state import TileState
 from lpu_sw.terminal import telling
@@ -99,10 +102,17 @@ def run(
     context: ContextOption = None,
     tokenizer: TokenizerOption = None,
     json_file: JsonOption = None,
+    trace: TraceOption = None,
 ) -> None:
     """Tell a story, token by token, in a number of cycles that is printed before it starts."""
     plan = plan_run(model, prompt, tokens, engine, tile, context, temperature, seed, tokenizer)
-    _make_folder_of(json_file)
+    for file in (json_file, trace):
+        _make_folder_of(file)
+    watched = plan.engine
+    if trace is not None:
+        if not isinstance(watched, WatchedEngine):
+            raise EngineError(f"engine {engine} cannot be watched: use rtl, or lpu profile for what it would show")
+        watched.is_watched = True
     for line in plan.lines():
         typer.echo(line)
     possible = plan.positions - len(plan.job.request.prompt) + 1
@@ -121,6 +131,9 @@ def run(
         story.add(stream.finish())
     typer.echo(f"\n{record.summary()}")
     _write_json(json_file, record.to_json())
+    if isinstance(watched, WatchedEngine) and watched.seen:
+        events = seen_events(plan.job.compiled, watched.seen)
+        _write_json(trace, chrome_trace(events, f"{model.stem} on {tile}, {len(record.posts)} positions, {engine}"))
     position = record.first_difference()
     if position is not None:
         ran, predicted = record.cycles[position], plan.predicted_cycles[position]
@@ -267,9 +280,10 @@ def profiling(
     layers: Annotated[bool, typer.Option("--layers", help="Each layer on its own.")] = False,
     json_file: JsonOption = None,
     trace: TraceOption = None,
+    html: Annotated[Path | None, typer.Option("--html", help="File to write a page with pictures to.")] = None,
 ) -> None:
     """Show where the cycles of one token go, without running anything."""
-    for file in (json_file, trace):
+    for file in (json_file, trace, html):
         _make_folder_of(file)
     llama = load_model(model)
     n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
@@ -281,7 +295,11 @@ def profiling(
     for table in tables(shown, layers):
         Console().print(table)
     _write_json(json_file, shown.to_json())
-    _write_json(trace, chrome_trace(shown.timeline.events(), f"{model.stem} on {tile}, position {position}"))
+    title = f"{model.stem} on {tile}, position {position}"
+    _write_json(trace, chrome_trace(shown.timeline.events(), title))
+    if html is not None:
+        layout = Layout(compiled.program.config, llama.config, compiled.facts.context)
+        html.write_text(report(shown, layout, title), encoding="utf-8")
 
 
 @_commands.command()

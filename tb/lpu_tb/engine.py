@@ -22,9 +22,11 @@ from lpu_sw.engines import EngineError, Job
 from lpu_sw.host.decode import MachineFault, Post, Request, decode
 from lpu_sw.host.protocol import TileDevice
 from lpu_sw.image import Image
+from lpu_sw.profile.watch import Seen
 
 from .build import SIM_BUILD, Build, BuildError, build_tile
 from .runner import BenchFailed, run_build
+from .watch import WATCHED, Watch
 
 __all__ = ["RtlEngine", "serve"]
 
@@ -35,6 +37,7 @@ class RtlEngine:
     """The tile itself: Amaranth to Verilog to a Verilator binary, driven by cocotb.
 
     cpu_seconds : processor time of the last run in the simulator, which other work on the machine does not change.
+    is_watched, seen : see `lpu_sw.profile.watch.WatchedEngine`. A watched run is slower, in a build of its own.
     """
 
     needs_tile = True
@@ -42,16 +45,19 @@ class RtlEngine:
     def __init__(self) -> None:
         self.clamped = 0
         self.cpu_seconds = 0.0
+        self.is_watched = False
+        self.seen: list[Seen] = []
         self._process: _Process | None = None
 
     def prepare(self, job: Job, say: Callable[[str], None]) -> None:
         """Build the simulator unless that has been done, and load the image into it. Raises `EngineError`."""
         try:
-            made = build_tile(job.compiled.program.config, fast=True, say=say)
+            public = WATCHED if self.is_watched else ()
+            made = build_tile(job.compiled.program.config, public=public, fast=True, say=say)
         except BuildError as error:
             raise EngineError(str(error)) from None
         say("loading the model through the host port")
-        self._process = _Process(made, job.image)
+        self._process = _Process(made, job.image, self.is_watched)
 
     def generate(self, job: Job) -> Iterator[Post]:
         """Run the request, giving each post when it comes; see `lpu_sw.engines.Engine`."""
@@ -64,12 +70,13 @@ class RtlEngine:
             while "position" in (line := process.receive()):
                 yield Post(**line)
             self.clamped, self.cpu_seconds = line["clamped"], line["cpu_seconds"]
+            self.seen = [Seen(*row) for row in line["seen"]]
 
 
 class _Process:
     """A simulator with an image loaded, in a process of its own."""
 
-    def __init__(self, made: Build, image: Image) -> None:
+    def __init__(self, made: Build, image: Image, is_watched: bool) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="lpu-"))
         self._failure: BenchFailed | None = None
         image.save(self._folder / "image.lpuimg")
@@ -78,7 +85,7 @@ class _Process:
             listener.bind(str(address))
             listener.listen()
             listener.settimeout(_POLL_SECONDS)
-            self._thread = Thread(target=self._run, args=(made, address), daemon=True)
+            self._thread = Thread(target=self._run, args=(made, address, is_watched), daemon=True)
             self._thread.start()
             while True:
                 try:
@@ -90,8 +97,9 @@ class _Process:
         self._lines = self._socket.makefile("r", encoding="utf-8")
         self.receive()  # loaded
 
-    def _run(self, made: Build, address: Path) -> None:
-        parameters = {"socket": str(address), "image": str(self._folder / "image.lpuimg")}
+    def _run(self, made: Build, address: Path, is_watched: bool) -> None:
+        image = self._folder / "image.lpuimg"
+        parameters = {"socket": str(address), "image": str(image), "is_watched": is_watched}
         try:
             run_build(made, "lpu_tb.benches.engine", name=self._folder.name, parameters=parameters)
         except BenchFailed as failure:
@@ -129,8 +137,8 @@ class _Process:
             shutil.rmtree(SIM_BUILD / "run" / self._folder.name, ignore_errors=True)
 
 
-async def serve(device: TileDevice, image: Image, address: str) -> None:
-    """Load the image, then run the requests that come until the parent hangs up."""
+async def serve(device: TileDevice, image: Image, address: str, watch: Callable[[], Watch] | None = None) -> None:
+    """Load the image, then run the requests that come until the parent hangs up. ``watch`` begins to watch a run."""
     await device.load(image)
     facts = facts_from_metadata(image.metadata["llama"])
     with socket.socket(socket.AF_UNIX) as connection:
@@ -144,6 +152,7 @@ async def serve(device: TileDevice, image: Image, address: str) -> None:
             for line in lines:
                 request = json.loads(line)
                 start = time.process_time()
+                watching = watch() if watch else None
                 try:
                     async for post in decode(device, facts, Request(**request | {"prompt": tuple(request["prompt"])})):
                         answer(**asdict(post))
@@ -153,4 +162,5 @@ async def serve(device: TileDevice, image: Image, address: str) -> None:
                     answer(error=str(error))
                 else:
                     cpu_seconds = time.process_time() - start
-                    answer(clamped=await device.register(Register.CLAMPED), cpu_seconds=cpu_seconds)
+                    clamped = await device.register(Register.CLAMPED)
+                    answer(clamped=clamped, cpu_seconds=cpu_seconds, seen=watching.take() if watching else [])

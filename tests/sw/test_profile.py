@@ -1,15 +1,18 @@
 """The profile: cycles as predicted, every idle cycle has one cause, and the floors add up to the model's own."""
 
 import json
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
 import pytest
 
 from lpu_isa.config import SHAPES
+from lpu_sw.compiler.layout import Layout
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama
 from lpu_sw.engines import SimDevice
 from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.profile.figures import Profile, floor_macs, profile
+from lpu_sw.profile.report import regions, report
 from lpu_sw.profile.stalls import Cause
 from lpu_sw.profile.timeline import Run, token_timeline
 from lpu_sw.profile.trace import chrome_trace
@@ -109,6 +112,27 @@ def test_the_trace_is_json_with_an_event_an_operation(figures: Profile) -> None:
     assert len(shown) == len(figures.timeline.events())
     tracks = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
     assert all(tracks[event["tid"]] == event["cat"] for event in shown)
+
+
+def test_the_memory_map_covers_every_word_once(compiled: CompiledLlama) -> None:
+    tile = compiled.program.config
+    depths = {"weight SRAM": tile.wmem_words, "scale SRAM": tile.smem_words, "vector SRAM": tile.vmem_words,
+              "activation buffer": tile.act_blocks, "accumulators": tile.accumulators}  # fmt: skip
+    at = dict.fromkeys(depths, 0)
+    for region in regions(Layout(tile, AWKWARD, compiled.facts.context)):
+        assert region.first == at[region.memory] and region.words > 0, region
+        at[region.memory] += region.words
+    assert at == depths
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(figures: Profile, compiled: CompiledLlama) -> None:
+    page = report(figures, Layout(SHAPES["4x4"], AWKWARD, compiled.facts.context), "a <token>")
+    root = ElementTree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
+    assert [element.text for element in root.iter("title")][0] == "a <token>"
+    assert not {element.tag for element in root.iter()} & {"script", "link", "img"}
+    tips = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert sum(tip.startswith("layer 1 / gate ") for tip in tips) > 0
+    assert any(tip.startswith("layer 0 / keys: words") for tip in tips)
 
 
 @pytest.mark.parametrize("position", [-1, LAST + 1])

@@ -4,7 +4,7 @@ Only the program's control is walked, in the simulator: what the tile computes d
 number that it decides at all, the token, is an address in a table; another token reads another row in the same cycles.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from lpu_isa.icu import ALU, BRANCH, BRANCHES, IcuOp
 from lpu_sw.compiler.llama import CompiledLlama, inbox_words
 from lpu_sw.sim.tile import Simulator, Status
 
-__all__ = ["Issue", "Run", "Timeline", "UnitEvent", "layers_of", "token_events", "token_timeline"]
+__all__ = ["Issue", "Run", "Timeline", "UnitEvent", "layers_of", "titled", "token_timeline"]
 
 ANY_TOKEN = 0
 """Token of every position of the walk."""
@@ -42,7 +42,7 @@ class Issue(NamedTuple):
     @property
     def title(self) -> str:
         """Its name with its layer, such as ``layer 2 / head 3 scores``."""
-        return _titled(self.name, self.layer)
+        return titled(self.name, self.layer)
 
     @property
     def together(self) -> Use:
@@ -139,19 +139,6 @@ def token_timeline(compiled: CompiledLlama, position: int, run: Run | None = Non
     return Timeline(position, position + 1 >= run.prompt_tokens, start, end - start, issues)
 
 
-def token_events(
-    compiled: CompiledLlama, issues: Sequence[tuple[int, int]], busy: Iterable[dict[str, int]]
-) -> list[UnitEvent]:
-    """Events of bundles that were seen to issue: (cycle, bundle) each, and how long each slot's unit was then kept."""
-    bundles = compiled.program.bundles
-    layers = layers_of(bundles, [pc for _, pc in issues])
-    return [
-        UnitEvent(cycle, pc, slot, _titled(compiled.names[pc], layer), kept.get(slot, 1))
-        for (cycle, pc), layer, kept in zip(issues, layers, busy, strict=True)
-        for slot in bundles[pc].operations
-    ]
-
-
 def layers_of(bundles: Sequence[Bundle], issued: Sequence[int]) -> list[int | None]:
     """The layer of each bundle that issues, one after the other: how often the loop around it has been round."""
     layers: list[int | None] = []
@@ -165,6 +152,11 @@ def layers_of(bundles: Sequence[Bundle], issued: Sequence[int]) -> list[int | No
         elif op == IcuOp.END and layer is not None:
             layer = layer + 1 if layer + 1 < bundles[body - 1].operations["icu"]["imm"] else None
     return layers
+
+
+def titled(name: str, layer: int | None) -> str:
+    """An operation's name with its layer."""
+    return name if layer is None else f"layer {layer} / {name}"
 
 
 def _icu_op(bundle: Bundle) -> int:
@@ -184,7 +176,3 @@ def _control(bundle: Bundle) -> Bundle:
     if "icu" in bundle.operations and bundle.operations["icu"]["op"] not in _COMPUTING:
         operations["icu"] = bundle.operations["icu"]
     return Bundle(bundle.wait, bundle.timed, operations)
-
-
-def _titled(name: str, layer: int | None) -> str:
-    return name if layer is None else f"layer {layer} / {name}"
