@@ -118,7 +118,7 @@ def WeightWrite(config: TileConfig) -> Signature:
 
 
 def AccumulatorRead(config: TileConfig) -> Signature:
-    """``address`` in cycle c, ``data`` in cycle c + 1; sees what was accumulated in cycles before c."""
+    """``address`` in cycle c, ``data`` in cycle c + 2; sees what was accumulated in cycles up to c."""
     return Signature({
         "address": Out(address_bits(config.accumulators)),
         "data": In(accumulator_layout(config)),

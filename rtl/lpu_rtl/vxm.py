@@ -273,7 +273,7 @@ class Vxm(wiring.Component):
             self.vmem_a.address.eq(step.x),
             self.weights.enable.eq(is_from[Source.WMEM]),
             self.weights.address.eq(step.x),
-            self.acc.address.eq(delayed(m, step.x, acc_wait, name="acc_address")),
+            self.acc.address.eq(step.x),  # it is registered once more beside the accumulators
         ]
         acc_outside = is_from[Source.ACC] & is_outside(step.x, config.accumulators)
         self._fault(Fault.ADDRESS, reads_vmem & is_outside(step.x, config.vmem_words))

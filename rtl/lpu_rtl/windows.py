@@ -119,11 +119,10 @@ class Windows(wiring.Component):
             Window.VMEM: _split(self.vmem_read.data.as_value(), config.float_bits),
             Window.SMEM: _split(self.smem_read.data.as_value(), config.float_bits),
         }
-        # The memories made of registers answer a cycle earlier than the block RAMs.
-        accumulator = Signal.like(self.acc_read.data)
+        # The activation buffer, made of LUT RAM, answers a cycle earlier than the others.
         block = Signal.like(self.act_read.data)
-        m.d.sync += [accumulator.eq(self.acc_read.data), block.eq(self.act_read.data)]
-        sums = [accumulator.sums[row] for row in range(config.rows)]
+        m.d.sync += block.eq(self.act_read.data)
+        sums = [self.acc_read.data.sums[row] for row in range(config.rows)]
         beats_of[Window.ACC] = [half for total in sums for half in (total[:32], _extended(total[32:]))]
         beats_of[Window.ACT] = [*_split(block.values.as_value(), 32), block.code]
 

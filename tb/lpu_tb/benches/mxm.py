@@ -170,6 +170,7 @@ class MxmDriver:
         """Sums and base code of an accumulator, as the vector unit reads them."""
         self.dut.acc__address.value = index
         await self.tick()
+        await self.tick()
         return self.entry_on_port()
 
     def entry_on_port(self) -> tuple[list[int], int]:

@@ -56,7 +56,7 @@ class _Surroundings:
         self.faults: list[tuple[int, int]] = []
         self.busy: set[int] = set()
         self._data: deque[dict[str, int]] = deque({} for _ in range(WEIGHT_READ_LATENCY))
-        self._acc_data = 0
+        self._acc_data = self._acc_read = 0  # of this cycle, and what the next one gives
 
     def drive(self) -> None:
         """After the clock edge: what was addressed some cycles ago."""
@@ -77,7 +77,8 @@ class _Surroundings:
             word = self.wmem[self._note("weights", "wmem", cycle, is_write=False)]
             self._data[-1]["weights"] = _pack(word.ravel(), 8)
         sums, base = self.acc[int(dut.acc__address.value)]
-        self._acc_data = _pack(sums, _ACCUMULATOR_BITS) | base << (_ACCUMULATOR_BITS * config.rows)
+        self._acc_data = self._acc_read
+        self._acc_read = _pack(sums, _ACCUMULATOR_BITS) | base << (_ACCUMULATOR_BITS * config.rows)
         for name in ("multiply", "add", "gain"):
             index = int(getattr(dut, f"scalars__{name}__index").value)
             getattr(dut, f"scalars__{name}__data").value = self.registers[index]
