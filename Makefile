@@ -5,6 +5,7 @@ PYTHON ?= python3
 MODEL ?= models/story-llama
 PROMPT ?= Once upon a time
 TOKENS ?= 200
+POSITION ?= 100
 ENGINE ?= rtl
 JOBS ?= auto
 SEED ?= 1
@@ -19,10 +20,10 @@ SETUP := .venv/.project-installed
 export MODEL PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test lint rtl wave bench synth fpga docs clean
+.PHONY: help setup sim test lint rtl wave bench profile synth fpga docs clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
 
 setup: $(SETUP) ## Install the pinned tools into .venv (the other targets do it when it is due)
 
@@ -47,6 +48,9 @@ wave: $(SETUP) ## Record the waveform of a kernel and say how to open it
 
 bench: $(SETUP) ## Measure cycles, utilisation and speed
 	$(LPU) bench
+
+profile: $(SETUP) ## Show where one token's cycles go, with a trace and a page in sim_build/profile.*
+	@$(LPU) profile --model "$$MODEL" --position $(POSITION) --trace sim_build/profile.json --html sim_build/profile.html
 
 synth: $(SETUP) ## Count the tile's ECP5 cells with Yosys, in sim_build/synth.json
 	$(LPU) synth

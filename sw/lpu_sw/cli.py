@@ -31,6 +31,7 @@ from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
 from lpu_sw.page_parts import write_part
 from lpu_sw.profile.figures import profile
+from lpu_sw.profile.page import stall_table
 from lpu_sw.profile.report import report
 from lpu_sw.profile.tables import tables
 from lpu_sw.profile.timeline import Run
@@ -106,13 +107,13 @@ def run(
 ) -> None:
     """Tell a story, token by token, in a number of cycles that is printed before it starts."""
     plan = plan_run(model, prompt, tokens, engine, tile, context, temperature, seed, tokenizer)
-    for file in (json_file, trace):
-        _make_folder_of(file)
     watched = plan.engine
     if trace is not None:
         if not isinstance(watched, WatchedEngine):
-            raise EngineError(f"engine {engine} cannot be watched: use rtl, or lpu profile for what it would show")
+            raise EngineError(f"engine {engine} cannot be traced: use rtl, or lpu profile for what it would show")
         watched.is_watched = True
+    for file in (json_file, trace):
+        _make_folder_of(file)
     for line in plan.lines():
         typer.echo(line)
     possible = plan.positions - len(plan.job.request.prompt) + 1
@@ -281,6 +282,7 @@ def profiling(
     json_file: JsonOption = None,
     trace: TraceOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="File to write a page with pictures to.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Page whose stall table of this model is written anew.")] = None,
 ) -> None:
     """Show where the cycles of one token go, without running anything."""
     for file in (json_file, trace, html):
@@ -300,6 +302,10 @@ def profiling(
     if html is not None:
         layout = Layout(compiled.program.config, llama.config, compiled.facts.context)
         html.write_text(report(shown, layout, title), encoding="utf-8")
+    if write is not None:
+        positions = (0, compiled.facts.context // 2 - 1, compiled.facts.context - 1)
+        several = [profile(compiled, llama.config, each) for each in positions]
+        write_part(write, f"stalls of {model.stem}", stall_table(several))
 
 
 @_commands.command()

@@ -224,3 +224,20 @@ def test_a_model_with_nans_is_refused(lpu: Lpu, story_llama: Path, tmp_path: Pat
     weights.write_bytes(raw)
     assert "expected finite numbers" in complaint(lpu("run", "--model", folder))
     assert load_model(story_llama)
+
+
+def test_profile_writes_figures_trace_and_page(lpu: Lpu, tmp_path: Path) -> None:
+    figures, trace, page = tmp_path / "new" / "p.json", tmp_path / "t.json", tmp_path / "p.html"
+    result = lpu("profile", "--position", 3, "--layers", "--json", figures, "--trace", trace, "--html", page)
+    assert result.status == 0 and "What the matrix unit waited for" in result.out
+    shown = json.loads(figures.read_text())
+    assert shown["cycles"] == shown["busy"] + sum(shown["causes"].values())
+    assert json.loads(trace.read_text())["traceEvents"]
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_trace_of_an_engine_that_shows_nothing_is_refused(lpu: Lpu, tmp_path: Path) -> None:
+    trace = tmp_path / "t.json"
+    text = complaint(lpu("run", "--engine", "float", "--trace", trace))
+    assert text == "engine float cannot be traced: use rtl, or lpu profile for what it would show"
+    assert not trace.exists()

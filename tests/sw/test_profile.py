@@ -12,6 +12,7 @@ from lpu_sw.compiler.llama import CompiledLlama, compile_llama
 from lpu_sw.engines import SimDevice
 from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.profile.figures import Profile, floor_macs, profile
+from lpu_sw.profile.page import stall_table
 from lpu_sw.profile.report import regions, report
 from lpu_sw.profile.stalls import Cause
 from lpu_sw.profile.timeline import Run, token_timeline
@@ -112,6 +113,13 @@ def test_the_trace_is_json_with_an_event_an_operation(figures: Profile) -> None:
     assert len(shown) == len(figures.timeline.events())
     tracks = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
     assert all(tracks[event["tid"]] == event["cat"] for event in shown)
+
+
+def test_the_stall_table_adds_up(figures: Profile) -> None:
+    rows = [line.split("|")[1:-1] for line in stall_table([figures]).split("\n\n")[0].splitlines()[2:]]
+    cycles = {name.strip(): int(count.replace(",", "")) for name, count in rows}
+    idle = sum(count for name, count in cycles.items() if name.startswith("idle"))
+    assert cycles["all"] == cycles["busy"] + idle == figures.timeline.cycles
 
 
 def test_the_memory_map_covers_every_word_once(compiled: CompiledLlama) -> None:

@@ -159,7 +159,7 @@ def _utilisation_parts(profile: Profile) -> Iterator[str]:
     for share in (0, 0.5, 1):
         yield _text(LEFT - 8, CHART - (CHART - 10) * share + 4, f"{share:.0%}", "end")
     for row, unit in enumerate(UNITS):
-        y = CHART + ROW * row + 6
+        y = CHART + ROW * row + 10
         yield _text(LEFT - 8, y + 12, unit, "end")
         yield _rect(LEFT, y, PLOT, ROW - 6, "#f3f5f7")
         for event in timeline.events():
@@ -167,7 +167,7 @@ def _utilisation_parts(profile: Profile) -> Iterator[str]:
                 tip = f"{event.name}: cycle {event.cycle}, {event.busy} cycles"
                 shade = SHADES[UNITS.index(unit)]
                 yield _rect(LEFT + PLOT * event.cycle / cycles, y, PLOT * event.busy / cycles, ROW - 6, shade, tip)
-    y = CHART + ROW * len(UNITS) + 20
+    y = CHART + ROW * len(UNITS) + 24
     for tick in range(5):
         anchor = "start" if tick == 0 else "end" if tick == 4 else "middle"
         yield _text(LEFT + PLOT * tick / 4, y, f"cycle {cycles * tick // 4:,}", anchor)

@@ -29,7 +29,7 @@ class Cause(Enum):
     RESOURCE = "unit or port held"
     ORDER = "one bundle a cycle"
     CONTROL = "branch or inbox"
-    SHARED = "distance shared by positions"
+    SHARED = "distance that others need"
 
 
 @dataclass(frozen=True)
