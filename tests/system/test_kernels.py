@@ -167,6 +167,31 @@ def rmsnorm(program: Program, rng: np.random.Generator, force: Forced = MappingP
         yield Run(check, {"x": x, "gain": gain})
 
 
+def layernorm(program: Program, rng: np.random.Generator, force: Forced = MappingProxyType({})) -> Iterator[Run]:
+    n, epsilon = program.constants["N"], program.constants["EPSILON"]
+    for magnitude, centre in ((1, 0), (1, 3), (1e-3, 0), (1e10, 1e10)):
+        x = rounded(program.config, (rng.normal(size=n) * magnitude) + centre)
+        gain, bias = drawn_or_forced(force, "gain", rng.normal(size=n)), rng.normal(size=n)
+        expected = gain * (x - x.mean()) / np.sqrt(x.var() + epsilon) + bias
+
+        def check(outcome: Outcome, expected: np.ndarray = expected) -> None:
+            assert np.allclose(floats(program, outcome, "y")[:n], expected, rtol=4e-5, atol=2e-4)
+
+        yield Run(check, {"x": x, "gain": gain, "bias": bias})
+
+
+def gelu(program: Program, rng: np.random.Generator) -> Iterator[Run]:
+    n = program.constants["N"]
+    for spread in (0.1, 1, 10, 1e5):
+        x = rounded(program.config, rng.normal(size=n) * spread)
+        expected = x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2
+
+        def check(outcome: Outcome, x: np.ndarray = x, expected: np.ndarray = expected) -> None:
+            assert np.all(np.abs(floats(program, outcome, "y")[:n] - expected) <= 1e-4 * np.abs(x))
+
+        yield Run(check, {"x": x})
+
+
 def rotary_pairs(program: Program, rng: np.random.Generator) -> Iterator[Run]:
     n, positions = int(program.constants["N"]), int(program.constants["POSITIONS"])
     x = rng.normal(size=n)
@@ -339,7 +364,20 @@ def attention(program: Program, rng: np.random.Generator) -> Iterator[Run]:
 
 CASES = {
     f.__name__: f
-    for f in (matvec, embedding, rmsnorm, rotary_pairs, rotary_halves, softmax, swiglu, argmax, binades, attention)
+    for f in (
+        matvec,
+        embedding,
+        rmsnorm,
+        layernorm,
+        gelu,
+        rotary_pairs,
+        rotary_halves,
+        softmax,
+        swiglu,
+        argmax,
+        binades,
+        attention,
+    )
 }
 
 
@@ -378,7 +416,7 @@ def test_kernel(name, tile):
 
 
 @pytest.mark.parametrize("tile", SHAPES)
-@pytest.mark.parametrize("name", ["rmsnorm", "softmax"])
+@pytest.mark.parametrize("name", ["rmsnorm", "layernorm", "gelu", "softmax"])
 def test_sizes_around_a_vector(name, tile):
     rows, cols = SHAPES[tile].rows, SHAPES[tile].cols
     for n in (1, 2, rows - 1, rows, rows + 1, cols, cols + 1):
@@ -425,7 +463,12 @@ def test_attention_with_other_head_sizes(dim):
 
 @pytest.mark.parametrize(
     ("name", "constant", "value"),
-    [("softmax", "LOG2_E", 1.0), ("attention", "KEY_FACTOR", 20.0), ("attention", "VALUE_FACTOR", 1.0)],
+    [
+        ("gelu", "CUBIC", 0.0),
+        ("softmax", "LOG2_E", 1.0),
+        ("attention", "KEY_FACTOR", 20.0),
+        ("attention", "VALUE_FACTOR", 1.0),
+    ],
 )
 def test_no_kernel_passes_with_a_wrong_factor(name, constant, value):
     program = assemble_file(KERNELS / f"{name}.lpu", TILES["8x16"])
@@ -440,8 +483,8 @@ def test_no_kernel_passes_with_a_wrong_factor(name, constant, value):
 
 
 SCALES = [
-    ("matvec", "scale"), ("embedding", "scale"), ("rmsnorm", "gain"), ("swiglu", "gate_scale"), ("swiglu", "up_scale"),
-    ("swiglu", "down_scale"), ("argmax", "scale"),
+    ("matvec", "scale"), ("embedding", "scale"), ("rmsnorm", "gain"), ("layernorm", "gain"),
+    ("swiglu", "gate_scale"), ("swiglu", "up_scale"), ("swiglu", "down_scale"), ("argmax", "scale"),
 ]  # fmt: skip
 """Regions whose values are multiplied into a result on its way; there are public reports of one that was not."""
 
