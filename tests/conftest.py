@@ -24,6 +24,12 @@ def story_llama() -> Path:
 
 
 @pytest.fixture(scope="session")
+def story_moe() -> Path:
+    """Folder of the mixture of experts that the project ships."""
+    return REPOSITORY / "models" / "story-moe"
+
+
+@pytest.fixture(scope="session")
 def models_folder() -> Path:
     """Where the inputs are that are not shipped; it need not exist."""
     return Path(os.environ.get("LPU_MODELS", REPOSITORY.parent / "shared" / "models"))

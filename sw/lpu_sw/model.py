@@ -1,4 +1,4 @@
-"""The model in memory: a Llama's sizes and float32 weights, checked once, whatever file they came from."""
+"""The model in memory: a Llama's (or Mixtral's) sizes and float32 weights, checked once, whatever the file."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ class LlamaConfig:
     tied                    Whether the classifier is the embedding.
     bos_id                  Token in front of every text, or None.
     stop_ids                Tokens that end a text; the first is the one that the training data ended with.
+    n_experts               Experts of a sparse mixture (Mixtral), each with its own gate, up and down; 0: a Llama.
+    experts_per_token       Experts that a token goes through: those with the largest router logits, the lowest index
+                            of equals, weighted by the softmax of these logits.
 
     Raises ModelError for sizes that no Llama can have.
     """
@@ -51,6 +54,8 @@ class LlamaConfig:
     tied: bool = True
     bos_id: int | None = 1
     stop_ids: tuple[int, ...] = (2,)
+    n_experts: int = 0
+    experts_per_token: int = 0
 
     def __post_init__(self) -> None:
         for name in (
@@ -72,6 +77,10 @@ class LlamaConfig:
         if self.head_dim % 2:
             raise ModelError(
                 f"impossible sizes: the head size must be even for the rotary embedding, not {self.head_dim}"
+            )
+        if self.n_experts < 0 or not min(self.n_experts, 1) <= self.experts_per_token <= self.n_experts:
+            raise ModelError(
+                f"impossible sizes: a token cannot go through {self.experts_per_token} of {self.n_experts} experts"
             )
         for name in ("rope_theta", "norm_epsilon"):
             if not 0 < getattr(self, name) < math.inf:
@@ -99,19 +108,26 @@ def split_heads(dim: int, n_heads: int) -> int:
 
 
 def layer_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of one layer's tensors, matrices as (out, in), by the names of LlamaLayer's fields."""
+    """Shapes of one layer's tensors, matrices as (out, in), by the names of LlamaLayer's fields.
+
+    Experts lie behind one another: gate, up and down have their number as another dimension in front.
+    """
     dim, hidden, query, kv = config.dim, config.hidden_dim, config.query_dim, config.kv_dim
-    return {
+    experts = (config.n_experts,) if config.n_experts else ()
+    shapes: dict[str, tuple[int, ...]] = {
         "attention_norm": (dim,),
         "wq": (query, dim),
         "wk": (kv, dim),
         "wv": (kv, dim),
         "wo": (dim, query),
         "feed_forward_norm": (dim,),
-        "gate": (hidden, dim),
-        "up": (hidden, dim),
-        "down": (dim, hidden),
+        "gate": (*experts, hidden, dim),
+        "up": (*experts, hidden, dim),
+        "down": (*experts, dim, hidden),
     }
+    if experts:
+        shapes["router"] = (*experts, dim)
+    return shapes
 
 
 def model_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
@@ -124,7 +140,7 @@ def model_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LlamaLayer:
-    """Weights of one layer, float32, matrices as (out, in); shapes in ``layer_shapes``."""
+    """Weights of one layer, float32, matrices as (out, in); shapes in ``layer_shapes``. Only experts have a router."""
 
     attention_norm: np.ndarray
     wq: np.ndarray
@@ -135,6 +151,7 @@ class LlamaLayer:
     gate: np.ndarray
     up: np.ndarray
     down: np.ndarray
+    router: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -181,6 +198,7 @@ def _check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.n
     finite = np.isfinite(tensor)
     if not finite.all():
         place = tuple(np.argwhere(~finite)[0].tolist())
-        where = f"row {place[0]}, column {place[1]}" if len(place) == 2 else f"index {place[0]}"
+        kinds = ("expert", "row", "column")[-len(place) :] if len(place) > 1 else ("index",)
+        where = ", ".join(f"{kind} {index}" for kind, index in zip(kinds, place, strict=True))
         raise ModelError(f"tensor {name} holds {tensor[place]} at {where}, expected finite numbers")
     return np.ascontiguousarray(tensor, np.float32)

@@ -166,12 +166,12 @@ def test_ignores_stored_rotary_frequencies(folder, edit_tensors):
     ("changes", "message"),
     [
         (
-            {"architectures": ["MixtralForCausalLM"]},
-            "the architecture is MixtralForCausalLM, supported: LlamaForCausalLM",
+            {"architectures": ["Qwen3ForCausalLM"]},
+            "the architecture is Qwen3ForCausalLM, supported: LlamaForCausalLM, MixtralForCausalLM",
         ),
         (
-            {"architectures": None, "model_type": "mixtral"},
-            "the architecture is mixtral, supported: LlamaForCausalLM",
+            {"architectures": None, "model_type": "qwen3"},
+            "the architecture is qwen3, supported: LlamaForCausalLM",
         ),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu', supported: 'silu'"),
         ({"attention_bias": True}, "attention_bias is True, supported: False"),

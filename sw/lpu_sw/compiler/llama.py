@@ -7,7 +7,7 @@ import numpy as np
 from lpu_isa.config import TileConfig
 from lpu_isa.formats import FloatFormat
 from lpu_sw.asm.program import Program, Section
-from lpu_sw.model import LlamaModel
+from lpu_sw.model import LlamaModel, ModelError
 
 from .calibrate import Ranges, calibrate
 from .layout import DoesNotFit, Layout, largest_context
@@ -65,9 +65,12 @@ def compile_llama(
     context : positions of cache (default: the most that fits).
     ranges : from `calibrate` (default: measured on the model's own samples).
 
-    Raises `DoesNotFit` naming the short memory and the largest context that would fit.
+    Raises `DoesNotFit` naming the short memory and the largest context that would fit, and `ModelError` for a mixture
+    of experts.
     """
     config = model.config
+    if config.n_experts:
+        raise ModelError(f"the model has {config.n_experts} experts, the compiler takes dense models only")
     largest = largest_context(tile, config)
     wanted = context if context is not None else largest or min(tile.cols, config.max_positions)
     layout = Layout(tile, config, wanted)

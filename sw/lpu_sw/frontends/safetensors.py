@@ -1,4 +1,4 @@
-"""Reader of Hugging Face Llamas: ``config.json`` and the weights beside it, in one file or in shards.
+"""Reader of Hugging Face Llamas and Mixtrals: ``config.json`` and the weights beside it, in one file or in shards.
 
 Tensors may be float32, float16 or bfloat16; what is read is float32, which holds all of them exactly.
 """
@@ -18,7 +18,8 @@ from lpu_sw.model import LlamaConfig, LlamaModel, ModelError, split_heads
 
 __all__ = ["read_folder", "read_safetensors"]
 
-ARCHITECTURE = "LlamaForCausalLM"
+LLAMA, MIXTRAL = "LlamaForCausalLM", "MixtralForCausalLM"
+MODEL_TYPES = {"llama": LLAMA, "mixtral": MIXTRAL}
 INDEX = "model.safetensors.index.json"
 
 TENSOR_NAMES = {
@@ -35,9 +36,31 @@ TENSOR_NAMES = {
     "up": "mlp.up_proj.weight",
     "down": "mlp.down_proj.weight",
 }
+EXPERTS = "block_sparse_moe.experts"
+MIXTRAL_TENSOR_NAMES = TENSOR_NAMES | {
+    "router": "block_sparse_moe.gate.weight",
+    "gate": f"{EXPERTS}.w1.weight",
+    "up": f"{EXPERTS}.w3.weight",
+    "down": f"{EXPERTS}.w2.weight",
+}
+"""A file has an expert's number behind ``experts``; `_stack_experts` makes one tensor of all of them."""
+EXPERT_TENSOR = re.compile(rf"(model\.layers\.\d+\.{re.escape(EXPERTS)})\.(\d+)\.(w[123]\.weight)")
 LAYER_TENSOR = re.compile(r"model\.layers\.(\d+)\.(.+)")
 # Older exports store the rotary frequencies, which follow from the config.
 DERIVED_TENSOR = re.compile(r".*rotary_emb\.inv_freq")
+
+# What a config.json that leaves an option out means by it.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    LLAMA: {"max_position_embeddings": 2048, "rope_theta": 10000.0, "rms_norm_eps": 1e-6},
+    MIXTRAL: {
+        "max_position_embeddings": 131072,
+        "rope_theta": 1000000.0,
+        "rms_norm_eps": 1e-5,
+        "num_key_value_heads": 8,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+    },
+}
 
 # Options that change the arithmetic: the only values that the tile's Llama has.
 FIXED_OPTIONS: dict[str, tuple[Any, ...]] = {
@@ -92,25 +115,58 @@ def _read_model(config: LlamaConfig, tensors: dict[str, np.ndarray], file: str) 
     n_layers = 1 + max((int(match[1]) for name in tensors if (match := LAYER_TENSOR.fullmatch(name))), default=-1)
     if n_layers != config.n_layers:
         raise ModelError(f"{file} holds {n_layers} layers, config.json says {config.n_layers}")
-    unknown = [name for name in tensors if not _is_known(name)]
+    names = MIXTRAL_TENSOR_NAMES if config.n_experts else TENSOR_NAMES
+    if config.n_experts:
+        tensors = _stack_experts(config, tensors)
+    unknown = sorted(name for name in tensors if not _is_known(name, names))
     if unknown:
         raise ModelError(f"unknown tensors in {file}: {', '.join(unknown)}")
-    model = LlamaModel.from_tensors(config, tensors, _spell)
-    classifier = tensors.get(TENSOR_NAMES["classifier"], model.classifier)
+    model = LlamaModel.from_tensors(config, tensors, lambda name: _spell(name, names))
+    classifier = tensors.get(names["classifier"], model.classifier)
     if not np.array_equal(classifier, model.classifier):
         raise ModelError("config.json ties the classifier to the embedding, but lm_head.weight differs from it")
     return model
 
 
-def _spell(name: str) -> str:
+def _stack_experts(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors with the experts of each layer and kind as one, expert first.
+
+    Raises ModelError for missing experts (all of them) and for those of unlike shape.
+    """
+    stacked: dict[str, np.ndarray] = {}
+    experts: dict[str, dict[int, np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        match = EXPERT_TENSOR.fullmatch(name)
+        if match and int(match[2]) < config.n_experts:
+            experts.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = tensor
+        else:
+            stacked[name] = tensor
+    missing = [
+        name.replace(EXPERTS, f"{EXPERTS}.{number}")
+        for name, found in sorted(experts.items())
+        for number in range(config.n_experts)
+        if number not in found
+    ]
+    if missing:
+        raise ModelError(f"missing tensors: {', '.join(missing)}")
+    for name, found in experts.items():
+        for number, tensor in found.items():
+            if tensor.shape != found[0].shape:
+                which = name.replace(EXPERTS, f"{EXPERTS}.{number}")
+                raise ModelError(f"tensor {which} has shape {tensor.shape}, expert 0's has {found[0].shape}")
+        stacked[name] = np.stack([found[number] for number in range(config.n_experts)])
+    return stacked
+
+
+def _spell(name: str, names: dict[str, str]) -> str:
     """Hugging Face's name of one of our tensors, ``layers.0.wq`` for instance."""
     *place, kind = name.split(".")
-    return ".".join(["model", *place, TENSOR_NAMES[kind]] if place else [TENSOR_NAMES[kind]])
+    return ".".join(["model", *place, names[kind]] if place else [names[kind]])
 
 
-def _is_known(name: str) -> bool:
+def _is_known(name: str, names: dict[str, str]) -> bool:
     match = LAYER_TENSOR.fullmatch(name)
-    return (match[2] if match else name) in TENSOR_NAMES.values() or DERIVED_TENSOR.fullmatch(name) is not None
+    return (match[2] if match else name) in names.values() or DERIVED_TENSOR.fullmatch(name) is not None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -127,9 +183,11 @@ def _read_config(folder: Path) -> LlamaConfig:
     if not (folder / "config.json").is_file():
         raise ModelError(f"no config.json in {folder}, expected it beside the weights")
     options = _read_json(folder / "config.json")
-    architectures = options.get("architectures") or [options.get("model_type")]
-    if architectures not in ([ARCHITECTURE], ["llama"]):
-        raise ModelError(f"the architecture is {architectures[0]}, supported: {ARCHITECTURE}")
+    (architecture, *_) = options.get("architectures") or [options.get("model_type")]
+    architecture = MODEL_TYPES.get(architecture, architecture)
+    if architecture not in DEFAULTS:
+        raise ModelError(f"the architecture is {architecture}, supported: {', '.join(DEFAULTS)}")
+    options = DEFAULTS[architecture] | options
     rope = options.get("rope_parameters") or {}
     if rope.get("rope_type", "default") != "default":
         raise ModelError(f"rope_type is {rope['rope_type']!r}, supported: 'default'")
@@ -149,14 +207,25 @@ def _read_config(folder: Path) -> LlamaConfig:
         n_kv_heads=_integer(options, "num_key_value_heads", n_heads),
         head_dim=_integer(options, "head_dim") if options.get("head_dim") is not None else split_heads(dim, n_heads),
         vocab_size=_integer(options, "vocab_size"),
-        max_positions=_integer(options, "max_position_embeddings", 2048),
-        rope_theta=_number(rope if "rope_theta" in rope else options, "rope_theta", 10000.0),
-        norm_epsilon=_number(options, "rms_norm_eps", 1e-6),
+        max_positions=_integer(options, "max_position_embeddings"),
+        rope_theta=_number(rope if "rope_theta" in rope else options, "rope_theta"),
+        norm_epsilon=_number(options, "rms_norm_eps"),
         rope_pairs="half",
         tied=bool(options.get("tie_word_embeddings", False)),
         bos_id=bos_ids[0] if bos_ids else None,
         stop_ids=_token_ids(special, "eos_token_id", 2),
+        **_experts(options if architecture == MIXTRAL else {}),
     )
+
+
+def _experts(options: dict[str, Any]) -> dict[str, int]:
+    """The mixture's sizes; none without options."""
+    if not options:
+        return {}
+    n_experts = _integer(options, "num_local_experts")
+    if n_experts < 1:
+        raise ModelError(f"config.json has num_local_experts = {n_experts}, expected at least 1")
+    return {"n_experts": n_experts, "experts_per_token": _integer(options, "num_experts_per_tok")}
 
 
 def _number(options: dict[str, Any], name: str, default: float | None = None) -> float:

@@ -1,7 +1,7 @@
 """Llama in float32 NumPy: the arithmetic of the model's authors, without any of the tile's.
 
 Source: Touvron et al., "LLaMA" (2023); grouped-query attention: Ainslie et al. (2023); rotary embedding: Su et al.
-(2021).
+(2021); sparse mixture of experts: Jiang et al., "Mixtral of Experts" (2024).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class FloatLlama:
     """Forward pass with a KV cache. ``position`` counts the tokens seen.
 
     observe(name, layer, values): called with what the forward pass makes on its way, tokens first: ``hidden`` (before
-    each norm; layer ``n_layers`` is the last), ``queries``, ``keys``, ``values``, ``attended`` and ``gated``.
+    each norm; layer ``n_layers`` is the last), ``queries``, ``keys``, ``values``, ``attended`` and ``gated``
+    (with experts: those of a layer one after the other, each over the tokens that chose it, times their weight).
     """
 
     def __init__(self, model: LlamaModel, observe: Callable[[str, int, np.ndarray], None] = _ignore) -> None:
@@ -61,9 +62,7 @@ class FloatLlama:
             hidden = hidden + attended @ layer.wo.T
             self._observe("hidden", index, hidden)
             normed = rms_norm(hidden, layer.feed_forward_norm, config.norm_epsilon)
-            gated = silu(normed @ layer.gate.T) * (normed @ layer.up.T)
-            self._observe("gated", index, gated)
-            hidden = hidden + gated @ layer.down.T
+            hidden = hidden + self._feed_forward(index, layer, normed)
         self._observe("hidden", config.n_layers, hidden)
         self.position = end
         return rms_norm(hidden, self.model.final_norm, config.norm_epsilon) @ self.model.classifier.T
@@ -87,6 +86,22 @@ class FloatLlama:
         weights = softmax(np.where(is_later, np.float32(-np.inf), scores))
         return (weights @ values[:, None]).reshape(config.n_heads, n, -1).swapaxes(0, 1).reshape(n, -1)
 
+    def _feed_forward(self, index: int, layer: LlamaLayer, normed: np.ndarray) -> np.ndarray:
+        """SwiGLU of n tokens, or the weighted sum of each token's experts: (n, dim) -> (n, dim)."""
+        if layer.router is None:
+            gated = silu(normed @ layer.gate.T) * (normed @ layer.up.T)
+            self._observe("gated", index, gated)
+            return gated @ layer.down.T
+        chosen, weights = choose_experts(normed @ layer.router.T, self.model.config.experts_per_token)
+        mixed = np.zeros_like(normed)
+        for expert in np.unique(chosen):
+            tokens, rank = np.nonzero(chosen == expert)
+            inputs = normed[tokens]
+            gated = silu(inputs @ layer.gate[expert].T) * (inputs @ layer.up[expert].T) * weights[tokens, rank, None]
+            self._observe("gated", index, gated)
+            mixed[tokens] += gated @ layer.down[expert].T
+        return mixed
+
     def _rotate(self, heads: np.ndarray) -> np.ndarray:
         """Turn each pair of components by its position's angle. heads: (n, heads, head_dim)."""
         places = slice(self.position, self.position + len(heads))
@@ -96,6 +111,16 @@ class FloatLlama:
         turned[..., first] = heads[..., first] * cos - heads[..., second] * sin
         turned[..., second] = heads[..., first] * sin + heads[..., second] * cos
         return turned
+
+
+def choose_experts(logits: np.ndarray, n_chosen: int) -> tuple[np.ndarray, np.ndarray]:
+    """Experts of each token, the best first (of equals the lowest), and their weights; logits (n, experts).
+
+    The weights, softmax over the chosen logits, are those of a softmax over all experts divided by their sum.
+    Returns int (n, n_chosen) and float (n, n_chosen).
+    """
+    chosen = np.argsort(-logits, axis=-1, kind="stable")[:, :n_chosen]
+    return chosen, softmax(np.take_along_axis(logits, chosen, axis=-1))
 
 
 def pair_components(config: LlamaConfig) -> tuple[slice, slice]:

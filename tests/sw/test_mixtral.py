@@ -1,0 +1,157 @@
+"""A sparse mixture of experts: read from Hugging Face's layout, and float32 against PyTorch and plain float64."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from lpu_isa.config import SHAPES
+from lpu_sw.compiler.llama import compile_llama
+from lpu_sw.frontends import load_model
+from lpu_sw.frontends.tokenizer import load_tokenizer
+from lpu_sw.heldout import read_stories, story_tokens
+from lpu_sw.model import LlamaConfig, ModelError
+from lpu_sw.reference.llama import FloatLlama, choose_experts, greedy, next_token_losses
+
+CONFIG = LlamaConfig(
+    dim=24, hidden_dim=20, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=12, vocab_size=50, max_positions=16,
+    n_experts=5, experts_per_token=3,
+)  # fmt: skip
+FIRST = "model.layers.0.block_sparse_moe.experts"
+
+
+@pytest.fixture
+def folder(story_moe: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped model's config and weights."""
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((story_moe / name).read_bytes())
+    return tmp_path
+
+
+def refusal(folder: Path, options: dict[str, Any] | None = None, **tensors: np.ndarray | None) -> str:
+    """What is said of a folder with some options and tensors changed; None takes a tensor out."""
+    if options:
+        config = json.loads((folder / "config.json").read_text()) | options
+        (folder / "config.json").write_text(json.dumps(config))
+    kept = load_file(folder / "model.safetensors") | tensors
+    save_file({name: tensor for name, tensor in kept.items() if tensor is not None}, folder / "model.safetensors")
+    with pytest.raises(ModelError) as caught:
+        load_model(folder)
+    return str(caught.value).removeprefix(f"{folder}: ")
+
+
+def test_matches_pytorch_on_the_shipped_model(story_moe):
+    model = load_model(story_moe)
+    assert (model.config.n_experts, model.config.experts_per_token) == (4, 2)
+    reference = json.loads((story_moe / "reference.json").read_text())
+    logits = FloatLlama(model).forward(reference["greedy"][0]["prompt_ids"])[-1]
+    np.testing.assert_allclose(logits, reference["logits_after_first_prompt"], atol=1e-4)
+    for continuation in reference["greedy"]:
+        assert greedy(model, continuation["prompt_ids"], 100) == continuation["greedy_ids"]
+
+
+def test_the_loss_on_held_out_stories_is_that_of_pytorch(story_moe, story_llama):
+    model = load_model(story_moe)
+    tokenizer = load_tokenizer(story_moe, model.config)
+    reference = json.loads((story_moe / "reference.json").read_text())["heldout"]
+    stories = read_stories(story_llama / reference["file"])
+    losses = [next_token_losses(model, story_tokens(story, tokenizer, model.config)) for story in stories]
+    assert sum(map(len, losses)) == reference["predicted_tokens"]
+    assert np.concatenate(losses).mean() == pytest.approx(reference["mean_loss"], abs=2e-5)
+
+
+def test_the_experts_weights_are_a_softmax_over_all_made_to_sum_to_one():
+    logits = np.random.default_rng(0).normal(size=(40, 6))
+    chosen, weights = choose_experts(logits, 3)
+    for row, experts, shares in zip(logits, chosen, weights, strict=True):
+        all_shares = np.exp(row) / np.exp(row).sum()
+        assert experts.tolist() == sorted(range(6), key=lambda expert: -row[expert])[:3]
+        np.testing.assert_allclose(shares, all_shares[experts] / all_shares[experts].sum(), rtol=1e-12)
+
+
+def test_of_equal_logits_the_lowest_expert_is_chosen_first():
+    chosen, weights = choose_experts(np.array([[1.0, 2, 2, 2], [0, 0, 0, 0], [3, 1, 1, 3]]), 2)
+    assert chosen.tolist() == [[1, 2], [0, 1], [0, 3]]
+    np.testing.assert_array_equal(weights, 0.5)
+
+
+def test_each_token_goes_through_its_own_experts(random_model):
+    """The feed-forward of one layer, token by token in float64, from the hidden states around it."""
+    model = random_model(CONFIG, seed=2)
+    (layer,) = model.layers
+    hidden: list[np.ndarray] = []
+    FloatLlama(model, lambda name, _, values: hidden.append(values) if name == "hidden" else None).forward(range(16))
+    _, before, after = np.array(hidden, np.float64)
+    for x, y in zip(before, after, strict=True):
+        normed = x / np.sqrt(x @ x / CONFIG.dim + CONFIG.norm_epsilon) * layer.feed_forward_norm
+        shares = np.exp(layer.router @ normed)
+        best = np.argsort(-shares)[:3]
+        expected = x.copy()
+        for expert in best:
+            gate = layer.gate[expert] @ normed
+            gated = gate / (1 + np.exp(-gate)) * (layer.up[expert] @ normed)
+            expected += layer.down[expert] @ gated * shares[expert] / shares[best].sum()
+        np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+def test_equal_experts_are_a_dense_model(random_model):
+    model = random_model(CONFIG, seed=4)
+    (layer,) = model.layers
+    for name in ("gate", "up", "down"):
+        getattr(layer, name)[1:] = getattr(layer, name)[0]
+    dense = dataclasses.replace(
+        model,
+        config=dataclasses.replace(CONFIG, n_experts=0, experts_per_token=0),
+        layers=(dataclasses.replace(layer, gate=layer.gate[0], up=layer.up[0], down=layer.down[0], router=None),),
+    )
+    tokens = range(16)
+    np.testing.assert_allclose(FloatLlama(model).forward(tokens), FloatLlama(dense).forward(tokens), atol=1e-5)
+
+
+def test_names_all_missing_experts(folder):
+    missing = [f"{FIRST}.0.w1.weight", f"{FIRST}.3.w2.weight"]
+    assert refusal(folder, **dict.fromkeys(missing)) == f"missing tensors: {', '.join(missing)}"
+
+
+def test_names_missing_routers(folder):
+    router = "model.layers.1.block_sparse_moe.gate.weight"
+    assert refusal(folder, **{router: None}) == f"missing tensors: {router}"
+
+
+def test_names_the_expert_that_differs_in_shape(folder):
+    name = f"{FIRST}.2.w3.weight"
+    changed = {name: np.zeros((95, 64), np.float32)}
+    assert refusal(folder, **changed) == f"tensor {name} has shape (95, 64), expert 0's has (96, 64)"
+
+
+def test_names_the_place_of_what_is_not_a_number(folder):
+    name = f"{FIRST}.2.w3.weight"
+    weights = load_file(folder / "model.safetensors")[name]
+    weights[7, 5] = np.nan
+    assert "nan at expert 2, row 7, column 5" in refusal(folder, **{name: weights})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_experts_per_tok": 5}, "a token cannot go through 5 of 4 experts"),
+        ({"num_experts_per_tok": 0}, "a token cannot go through 0 of 4 experts"),
+        ({"num_local_experts": 0}, "config.json has num_local_experts = 0, expected at least 1"),
+        ({"num_local_experts": 3}, f"unknown tensors in model.safetensors: {FIRST}.3.w1.weight"),
+        ({"num_local_experts": "4"}, "config.json has num_local_experts = '4', expected a number"),
+        ({"sliding_window": 128}, "sliding_window is 128, supported: None"),
+    ],
+)
+def test_refuses_impossible_mixtures(folder, options, message):
+    assert message in refusal(folder, options)
+
+
+def test_the_compiler_says_that_it_takes_dense_models_only(story_moe):
+    with pytest.raises(ModelError, match="the model has 4 experts, the compiler takes dense models only"):
+        compile_llama(load_model(story_moe), SHAPES["8x16"])
