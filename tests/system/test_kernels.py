@@ -192,6 +192,27 @@ def gelu(program: Program, rng: np.random.Generator) -> Iterator[Run]:
         yield Run(check, {"x": x})
 
 
+def conv3x3(program: Program, rng: np.random.Generator, force: Forced = MappingProxyType({})) -> Iterator[Run]:
+    height, width, filters = (int(program.constants[name]) for name in ("HEIGHT", "WIDTH", "FILTERS"))
+    channels, cols = program.config.rows, program.config.cols
+    weights = random_int8(rng, filters, 3, 3, channels)
+    flat = weights.reshape(filters, -1)
+    scale = drawn_or_forced(force, "scale", rng.uniform(0.5, 2, filters))
+    for spread in (0, 6):
+        x = rng.normal(size=(height, width, channels)) * 2.0 ** rng.integers(-spread, spread + 1, (height, width, 1))
+        x = rounded(program.config, x)
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
+        patches = windows.transpose(0, 1, 3, 4, 2).reshape(height - 2, width - 2, -1)
+        expected = np.stack([[flat @ quantised(patch, cols) for patch in row] for row in patches]) * scale
+        largest = np.abs(patches) @ np.abs(flat).T * scale
+
+        def check(outcome: Outcome, expected: np.ndarray = expected, largest: np.ndarray = largest) -> None:
+            y = floats(program, outcome, "y").reshape(height - 2, width - 2, -1)[..., :filters]
+            assert np.all(np.abs(y - expected) <= 2.0**-16 * largest)
+
+        yield Run(check, {"W": flat, "scale": scale, "x": x})
+
+
 def rotary_pairs(program: Program, rng: np.random.Generator) -> Iterator[Run]:
     n, positions = int(program.constants["N"]), int(program.constants["POSITIONS"])
     x = rng.normal(size=n)
@@ -370,6 +391,7 @@ CASES = {
         rmsnorm,
         layernorm,
         gelu,
+        conv3x3,
         rotary_pairs,
         rotary_halves,
         softmax,
@@ -483,7 +505,7 @@ def test_no_kernel_passes_with_a_wrong_factor(name, constant, value):
 
 
 SCALES = [
-    ("matvec", "scale"), ("embedding", "scale"), ("rmsnorm", "gain"), ("layernorm", "gain"),
+    ("matvec", "scale"), ("embedding", "scale"), ("rmsnorm", "gain"), ("layernorm", "gain"), ("conv3x3", "scale"),
     ("swiglu", "gate_scale"), ("swiglu", "up_scale"), ("swiglu", "down_scale"), ("argmax", "scale"),
 ]  # fmt: skip
 """Regions whose values are multiplied into a result on its way; there are public reports of one that was not."""
