@@ -333,7 +333,10 @@ class Icu(wiring.Component):
         for fault in set(Fault) - {Fault.NONE}:
             now = _any([*faults.get(fault, []), *(code == fault for code in codes)])
             m.d.sync += raised[fault].eq(now & ~drops)
-        m.d.comb += faulting.eq(raised.any())
+        is_raised = _any(
+            [*(condition for several in faults.values() for condition in several), *(c.any() for c in codes)]
+        )
+        m.d.sync += faulting.eq(is_raised & ~drops)
         with m.If(fetch.issue & ~fetch.past_end):
             m.d.sync += issued.eq(fetch.pc)
         with m.If(drops):

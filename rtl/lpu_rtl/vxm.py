@@ -31,7 +31,7 @@ _FIRST_STEP = 1
 """Cycle after issue of the first step; delays in an agenda count from the step."""
 
 _SELECT = 1
-"""Cycles from an agenda's event to the unit that it is for, in which the tap is decoded."""
+"""Cycles from an agenda's event to the unit that it is for: the lanes are told a cycle ahead."""
 
 _OPERAND_CHOICES = {"multiply": Multiply, "add": Add, "gain": Gain}
 
@@ -98,7 +98,7 @@ class Vxm(wiring.Component):
         self._active, self._step, self._op = steps.active, steps.step, steps.step.op
         self._taps = self._tap_numbers(m)
 
-        control = Signal(control_layout(self.config))
+        control = Signal(control_layout(self.config))  # of the next cycle
         self._start_operands(m, control)
         self._start_functions(m, control)
         event, is_pending = self._start_results(m, control)
@@ -196,9 +196,8 @@ class Vxm(wiring.Component):
         self._fault(Fault.CONFLICT, agenda.conflict)
         return agenda
 
-    def _decoded_tap(self, m: Module, stage: str, agenda: Agenda) -> Value:
-        taps = Cat(agenda.due & (agenda.now.tap == tap) for tap in range(len(TAPS)))
-        return delayed(m, taps, _SELECT, name=f"{stage}_tap", reset_less=False)
+    def _decoded_tap(self, agenda: Agenda) -> Value:
+        return Cat(agenda.due & (agenda.now.tap == tap) for tap in range(len(TAPS)))
 
     def _start_functions(self, m: Module, control: data.View) -> None:
         function = self._op.function
@@ -206,8 +205,8 @@ class Vxm(wiring.Component):
         agenda = self._agenda(m, "function", event, self._active & function.any())
         m.d.comb += [
             agenda.event.function.eq(function),
-            control.function.tap.eq(self._decoded_tap(m, "function", agenda)),
-            control.function.function.eq(delayed(m, agenda.now.function, _SELECT, name="function")),
+            control.function.tap.eq(self._decoded_tap(agenda)),
+            control.function.function.eq(agenda.now.function),
         ]
 
     def _start_results(self, m: Module, control: data.View) -> tuple[data.View, Value]:
@@ -250,14 +249,16 @@ class Vxm(wiring.Component):
             reduce.register.eq(op.reduce_reg),
             reduce.start.eq(step.start),
         ]
-        event = delayed(m, layout(gated(agenda.now, agenda.due)), _SELECT, name="result_event", reset_less=False)
-        is_squared = event.reduce.kind == Reduce.SUM_SQUARES
+        coming = layout(gated(agenda.now, agenda.due))
+        is_squared = coming.reduce.kind == Reduce.SUM_SQUARES
         m.d.comb += [
-            control.result.tap.eq(self._decoded_tap(m, "result", agenda)),
-            control.result.relu.eq(event.relu),
+            control.result.tap.eq(self._decoded_tap(agenda)),
+            control.result.relu.eq(coming.relu),
             control.result.is_squared.eq(is_squared),
         ]
-        self._fault(Fault.CONFLICT, is_squared & control.gain.tap.any())
+        event = delayed(m, coming, _SELECT, name="result_event", reset_less=False)
+        gains_twice = delayed(m, is_squared & control.gain.tap.any(), _SELECT, name="gains_twice", reset_less=False)
+        self._fault(Fault.CONFLICT, gains_twice)
         return event, agenda.due | agenda.pending | event.is_due
 
     # The way of the vectors.

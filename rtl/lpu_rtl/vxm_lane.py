@@ -19,7 +19,7 @@ from .float.encoding import EXPONENT, delayed, float_layout, flushed, gated
 from .float.lookup import Lookup
 from .float.multiply import Multiply
 from .float.tree import balanced
-from .primitives import Technology
+from .primitives import Technology, replicated
 from .vxm_operand import TAPS, Kind, start_layout
 
 __all__ = ["Lane", "control_layout"]
@@ -33,7 +33,7 @@ class _Tap(NamedTuple):
 
 
 def control_layout(config: TileConfig) -> data.StructLayout:
-    """What all lanes are told in a cycle. Taps are one-hot, by `TAPS`."""
+    """What all lanes are told, a cycle ahead. Taps are one-hot, by `TAPS`."""
     start = start_layout(config)
     return data.StructLayout({
         "multiply": start,
@@ -62,7 +62,7 @@ class Lane(wiring.Component):
 
     Ports
     -----
-    control : In(control_layout(config))    What starts in this cycle.
+    control : In(control_layout(config))    What starts in the next cycle.
     valid : In                              Whether ``vmem``, ``switch`` and ``integer`` hold a value that counts.
     vmem, switch : In(float)                Sources.
     integer, unit : In                      Source that is converted, as in `lpu_rtl.float.convert`.
@@ -97,7 +97,8 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        p, control = self.config.significand_bits, self.control
+        p = self.config.significand_bits
+        control = self.control.shape()(replicated(m, "control_here", self.control.as_value(), self.technology))
         m.submodules.convert = convert = Convert(ACCUMULATOR_BITS, p)
         m.submodules.multiply = multiply = Multiply(p, self.technology)
         m.submodules.add = add = Add(p)

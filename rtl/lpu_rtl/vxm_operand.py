@@ -44,7 +44,7 @@ def operand_layout(config: TileConfig) -> data.StructLayout:
 
 
 def start_layout(config: TileConfig) -> data.StructLayout:
-    """What the lanes are told in the cycle of the start; tap and kind are one-hot, and zero when nothing starts."""
+    """What the lanes are told of a start; tap and kind are one-hot, and zero when nothing starts."""
     return data.StructLayout({
         "tap": len(TAPS),
         "kind": len(Kind),
@@ -68,7 +68,7 @@ class Operand(wiring.Component):
     is_outside : Out(1)                     With them: the address is past the end of the memory.
     conflict : Out(1)                       The unit would start twice in one cycle.
     scalar : Out(RegisterRead)              `SCALAR_READ` cycles before the unit's start.
-    start : Out(start_layout(config))       In the cycle of the start.
+    start : Out(start_layout(config))       A cycle before the start: each lane has a register of its own for it.
     """
 
     def __init__(self, config: TileConfig, delays: Collection[int]) -> None:
@@ -104,9 +104,9 @@ class Operand(wiring.Component):
             self.is_outside.eq((self.read_b | self.read_c) & event.is_outside),
             self.conflict.eq(agenda.conflict),
             self.scalar.index.eq(delayed(m, event.place, OPERAND_READ - SCALAR_READ, name="register")),
-            self.start.scalar.eq(delayed(m, self.scalar.data, SCALAR_READ, name="scalar")),
-            self.start.tap.eq(delayed(m, taps, OPERAND_READ, name="tap", reset_less=False)),
-            self.start.kind.eq(delayed(m, kinds, OPERAND_READ, name="kind", reset_less=False)),
-            self.start.is_negated.eq(delayed(m, is_negated, OPERAND_READ, name="is_negated", reset_less=False)),
+            self.start.scalar.eq(delayed(m, self.scalar.data, SCALAR_READ - 1, name="scalar")),
+            self.start.tap.eq(delayed(m, taps, OPERAND_READ - 1, name="tap", reset_less=False)),
+            self.start.kind.eq(delayed(m, kinds, OPERAND_READ - 1, name="kind", reset_less=False)),
+            self.start.is_negated.eq(delayed(m, is_negated, OPERAND_READ - 1, name="is_negated", reset_less=False)),
         ]
         return m
