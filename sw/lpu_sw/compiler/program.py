@@ -30,9 +30,6 @@ __all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
 NO_TOKEN = 0xFFFFFFFF
 """Posted for a position whose logits were not made, because the next token is already in the inbox."""
 
-TO_CLASSIFIER = 2 * BRANCH
-"""Cycles from the end of the last layer to the classifier, spent on the position and the branch past the classifier."""
-
 SEARCH_TRIES = 2000
 """Orders of a body's operations that are tried."""
 
@@ -278,6 +275,11 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     at = prologue.issue[-1] + 1
     w.piece(prologue, at)
     w.program.timings = [1] * (len(pieces) * row)
+    # The classifier waits for more of the last layer than a layer for the one before: once a token, not in each layer.
+    own = {id(piece): max(_joined(piece, piece), piece.issue[-1] + 1 + BRANCH) for piece in pieces}
+    jumps = {id(piece): 0 if body is bodies[-1] else BRANCH for body in bodies for piece in body.pieces}
+    waits = [_joined(piece, classifier) - own[id(piece)] - jumps[id(piece)] for piece in pieces]
+    to_classifier = max(2 * BRANCH, *waits)
     layers, tails = [], []
     for k, body in enumerate(bodies):
         is_last = k == len(bodies) - 1
@@ -292,21 +294,18 @@ def build_program(lowering: Lowering) -> LlamaProgram:
         for step in body.pieces[0].steps:
             w.put(step.name, Bundle(timed=True, operations=step.operations))
         w.put("end of layer", Bundle(timed=True, operations={"icu": Operation("icu", {"op": IcuOp.END})}))
-        tail = TO_CLASSIFIER
         if not is_last:
             w.icu("after layers", IcuOp.JUMP, BRANCH, "after layers")
-            tail += BRANCH
         for piece in body.pieces:
-            end = piece.issue[-1] + 1
-            length = max(_joined(piece, piece), _joined(piece, classifier) - tail, end + BRANCH)
-            issue = [*piece.issue, end, length]
+            length = own[id(piece)]
+            issue = [*piece.issue, piece.issue[-1] + 1, length]
             here = len(layers) * row
             w.program.timings[here : here + len(issue) - 1] = [b - a for a, b in pairwise(issue)]
-            layers.append(first + layout.model.n_layers * length + tail - TO_CLASSIFIER)
+            layers.append(first + layout.model.n_layers * length + jumps[id(piece)])
             tails.append(_landed(piece) - length)
     w.label("after layers")
     w.icu("next position", IcuOp.ADDI, ALU + 1, rd=r.POSITION, rs=r.POSITION, imm=1)
-    w.icu("more of the prompt?", IcuOp.BLT, TO_CLASSIFIER - ALU - 1, "prompt", rs=r.POSITION, rt=r.FORCED)
+    w.icu("more of the prompt?", IcuOp.BLT, to_classifier - ALU - 1, "prompt", rs=r.POSITION, rt=r.FORCED)
     w.label("classifier")
     chosen = _landed(classifier)
     decided = classifier.issue[-1] + 1 + BRANCH
@@ -330,7 +329,7 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     w.icu("halt", IcuOp.HALT, 1)
     w.label("prompt")
     # The next token is received when nothing runs any more.
-    w.icu("nothing to post", IcuOp.LI, max(ALU + 1, max(tails) + 1 - TO_CLASSIFIER), rd=r.BEST, imm=-1)
+    w.icu("nothing to post", IcuOp.LI, max(ALU + 1, max(tails) + 1 - to_classifier), rd=r.BEST, imm=-1)
     w.label("post nothing")
     w.icu("post nothing", IcuOp.SEND, 1, rs=r.BEST)
     w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)
