@@ -1,4 +1,4 @@
-"""A sparse mixture of experts: read from Hugging Face's layout, and float32 against PyTorch and plain float64."""
+"""A sparse mixture of experts: its reader, its float32 against PyTorch and plain float64, the tile bit for bit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lpu_isa.config import SHAPES
-from lpu_sw.compiler.llama import compile_llama
+from lpu_sw.compiler.calibrate import calibrate
+from lpu_sw.compiler.layout import DoesNotFit
+from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
 from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.heldout import read_stories, story_tokens
 from lpu_sw.model import LlamaConfig, ModelError
 from lpu_sw.reference.llama import FloatLlama, choose_experts, greedy, next_token_losses
+from lpu_sw.reference.quantised import QuantisedLlama
+from lpu_sw.sim.state import TileState
+from lpu_sw.sim.tile import Simulator, Status
 
 CONFIG = LlamaConfig(
     dim=24, hidden_dim=20, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=12, vocab_size=50, max_positions=16,
@@ -152,6 +157,66 @@ def test_refuses_impossible_mixtures(folder, options, message):
     assert message in refusal(folder, options)
 
 
-def test_the_compiler_says_that_it_takes_dense_models_only(story_moe):
-    with pytest.raises(ModelError, match="the model has 4 experts, the compiler takes dense models only"):
-        compile_llama(load_model(story_moe), SHAPES["8x16"])
+ROOMY = {name: tile.replace(wmem_words=8192, smem_words=1024, vmem_words=1024, act_blocks=64, accumulators=64,
+                            timings=4096) for name, tile in SHAPES.items()}  # fmt: skip
+
+
+def assert_tile_agrees(compiled: CompiledLlama, quantised: QuantisedLlama, tokens: list[int]) -> None:
+    """The tile's logits equal the quantised model's bit for bit, in the predicted cycles.
+
+    The host chooses every token.
+    """
+    program, facts = compiled.program, compiled.facts
+    state = TileState(program.config)
+    for section in program.sections:
+        memory = getattr(state, section.space)
+        data = section.data if section.space == "wmem" else state.float_format.decode(section.data)
+        memory[section.address : section.address + len(data)] = data
+    state.inbox.extend(inbox_words(facts, tokens[:1], len(tokens), True, -1))
+    simulator = Simulator(program.config, program.bundles, program.timings.tolist(), state)
+    simulator.start()
+    for position, token in enumerate(tokens):
+        status = simulator.run()
+        assert status is (Status.HALTED if position + 1 == len(tokens) else Status.WAITING), state.fault
+        logits = state.vmem[facts.logits : facts.logits + facts.logit_words].ravel()[: facts.n_valid]
+        assert quantised.step(token).tolist() == logits.tolist(), f"position {position}"
+        state.inbox.extend(tokens[position + 1 : position + 2])
+    stamps = np.diff([0, *(sent.stamp for sent in state.outbox)])
+    assert stamps.tolist() == facts.cycles.predict(1, len(tokens), True)
+
+
+def test_the_shipped_model_on_the_tile(story_moe):
+    model = load_model(story_moe)
+    tokens = json.loads((story_moe / "reference.json").read_text())["greedy"][0]
+    tokens = (tokens["prompt_ids"] + tokens["greedy_ids"])[:40]
+    ranges = calibrate(model, [tokens])
+    compiled = compile_llama(model, ROOMY["8x16"], context=48, ranges=ranges)
+    assert_tile_agrees(compiled, QuantisedLlama(model, ROOMY["8x16"], ranges), tokens)
+
+
+@pytest.mark.parametrize(("shape", "n_chosen"), [("4x4", 2), ("8x16", 1), ("16x16", 2)])
+def test_awkward_mixtures_on_the_tile(random_model, shape, n_chosen):
+    sizes = dataclasses.replace(CONFIG, n_layers=2, n_experts=3, experts_per_token=n_chosen)
+    model = random_model(sizes, seed=1)
+    tokens = np.random.default_rng(5).integers(0, sizes.vocab_size, 12).tolist()
+    ranges = calibrate(model, [tokens])
+    compiled = compile_llama(model, ROOMY[shape], context=16, ranges=ranges)
+    assert_tile_agrees(compiled, QuantisedLlama(model, ROOMY[shape], ranges), tokens)
+
+
+def test_equal_experts_are_chosen_from_the_lowest_on_the_tile(random_model):
+    model = random_model(dataclasses.replace(CONFIG, n_experts=4, experts_per_token=2), seed=6)
+    model.layers[0].router[:] = model.layers[0].router[0]
+    ranges = calibrate(model, [[3, 1, 4, 1, 5]])
+    compiled = compile_llama(model, ROOMY["8x16"], context=16, ranges=ranges)
+    assert_tile_agrees(compiled, QuantisedLlama(model, ROOMY["8x16"], ranges), [3, 1, 4, 1, 5])
+
+
+@pytest.mark.parametrize(
+    ("n_experts", "n_chosen", "message"),
+    [(5, 3, "goes through 3 experts, the compiler takes 2"), (9, 2, "has 9 experts, the .* tile takes 8")],
+)
+def test_the_compiler_says_how_many_experts_it_takes(random_model, n_experts, n_chosen, message):
+    sizes = dataclasses.replace(CONFIG, n_experts=n_experts, experts_per_token=n_chosen)
+    with pytest.raises(DoesNotFit, match=message):
+        compile_llama(random_model(sizes), ROOMY["8x16"])

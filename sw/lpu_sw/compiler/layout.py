@@ -11,6 +11,9 @@ __all__ = ["DoesNotFit", "Layout", "largest_context"]
 ROTARY_RADIX = 16
 """A position's angle is the sum of two table entries: position // 16 and position mod 16."""
 
+MOST_CHOSEN = 2
+"""Experts of a token: each takes three scalar registers."""
+
 
 class DoesNotFit(ValueError):
     """A model that a tile cannot hold: which memory is short and by how much, and the largest context that fits."""
@@ -94,6 +97,11 @@ class Layout:
         return ceil_div(self.hidden_words, self.tile.words_per_block)
 
     @property
+    def router_words(self) -> int:
+        """Vectors (groups of outputs) of the router: one, where there are experts."""
+        return min(self.model.n_experts, 1)
+
+    @property
     def vocab_groups(self) -> int:
         """Groups of outputs of the classifier."""
         return ceil_div(self.model.vocab_size, self.tile.rows)
@@ -110,15 +118,28 @@ class Layout:
         """Weight words of one vector of one head's values: ``cols`` tokens each."""
         return ceil_div(self.context, self.tile.cols)
 
+    @property
+    def feed_forwards(self) -> int:
+        """Sets of gate, up and down that a layer has: one, or one for each expert."""
+        return max(self.model.n_experts, 1)
+
+    @cached_property
+    def expert(self) -> dict[str, int]:
+        """First word of gate, up and down from the first of them, and ``end``."""
+        return _stack({
+            "gate": self.dim_blocks * self.hidden_words,
+            "up": self.dim_blocks * self.hidden_words,
+            "down": self.hidden_blocks * self.dim_words,
+        })  # fmt: skip
+
     @cached_property
     def layer(self) -> dict[str, int]:
         """First word of each region of a layer, and ``end``."""
         sizes = {
             "qkv": self.dim_blocks * self.qkv_groups,
             "o": self.attended_blocks * self.dim_words,
-            "gate": self.dim_blocks * self.hidden_words,
-            "up": self.dim_blocks * self.hidden_words,
-            "down": self.hidden_blocks * self.dim_words,
+            "router": self.dim_blocks * self.router_words,
+            "feed_forward": self.feed_forwards * self.expert["end"],
             "keys": self.model.n_kv_heads * self.head_blocks * self.key_groups,
             "values": self.kv_words * self.value_steps,
         }
@@ -137,14 +158,18 @@ class Layout:
     # Scale SRAM.
 
     @cached_property
+    def expert_scales(self) -> dict[str, int]:
+        """First scale word of gate, up and down from the first of them, and ``end``."""
+        return _stack({"gate": self.hidden_words, "up": self.hidden_words, "down": self.dim_words})
+
+    @cached_property
     def layer_scales(self) -> dict[str, int]:
         """First scale word of each matrix of a layer, counted from the layer's base, and ``end``."""
         return _stack({
             "qkv": self.qkv_groups,
             "o": self.dim_words,
-            "gate": self.hidden_words,
-            "up": self.hidden_words,
-            "down": self.dim_words,
+            "router": self.router_words,
+            "feed_forward": self.feed_forwards * self.expert_scales["end"],
             "attended": self.model.n_heads,
         })  # fmt: skip
 
@@ -186,6 +211,10 @@ class Layout:
             "low_sin": self.head_words * ROTARY_RADIX,
             "product": 4 * self.head_words,
             "logits": self.vocab_groups,
+            "router": self.router_words,
+            "shares": self.router_words,
+            "zero": self.router_words,
+            "masks": self.model.n_experts,
         })  # fmt: skip
 
     # Activation buffer and accumulators.
@@ -214,6 +243,12 @@ class Layout:
     def check(self) -> None:
         """Raise `DoesNotFit` naming the memory that is short, what it has and what is needed."""
         tile = self.tile
+        if self.model.n_experts > tile.rows:
+            raise DoesNotFit(f"the model has {self.model.n_experts} experts, the {tile.name} tile takes {tile.rows}")
+        if self.model.experts_per_token > MOST_CHOSEN:
+            raise DoesNotFit(
+                f"a token goes through {self.model.experts_per_token} experts, the compiler takes {MOST_CHOSEN}"
+            )
         for memory, need, have in (
             ("weight SRAM", self.weights["end"], tile.wmem_words),
             ("scale SRAM", self.scales["end"], tile.smem_words),

@@ -7,7 +7,7 @@ import numpy as np
 from lpu_isa.config import TileConfig
 from lpu_isa.formats import FloatFormat
 from lpu_sw.asm.program import Program, Section
-from lpu_sw.model import LlamaModel, ModelError
+from lpu_sw.model import LlamaModel
 
 from .calibrate import Ranges, calibrate
 from .layout import DoesNotFit, Layout, largest_context
@@ -65,12 +65,9 @@ def compile_llama(
     context : positions of cache (default: the most that fits).
     ranges : from `calibrate` (default: measured on the model's own samples).
 
-    Raises `DoesNotFit` naming the short memory and the largest context that would fit, and `ModelError` for a mixture
-    of experts.
+    Raises `DoesNotFit` naming the short memory and the largest context that would fit.
     """
     config = model.config
-    if config.n_experts:
-        raise ModelError(f"the model has {config.n_experts} experts, the compiler takes dense models only")
     largest = largest_context(tile, config)
     wanted = context if context is not None else largest or min(tile.cols, config.max_positions)
     layout = Layout(tile, config, wanted)
@@ -99,7 +96,9 @@ def compile_llama(
         registers={register.name.lower(): int(register) for register in Register},
     )
     epsilon = number.round(np.array(config.dim * config.norm_epsilon))
-    per_layer = 2 * config.dim * (config.query_dim + config.kv_dim) + 3 * config.dim * config.hidden_dim
+    feed_forwards = config.experts_per_token if config.n_experts else 1
+    per_layer = 2 * config.dim * (config.query_dim + config.kv_dim) + config.n_experts * config.dim
+    per_layer += feed_forwards * 3 * config.dim * config.hidden_dim
     body = config.n_layers * per_layer
     facts = Facts(
         wanted, n_valid, int(number.encode(epsilon)), layout.vectors["logits"], layout.vocab_groups,

@@ -11,6 +11,7 @@ applied after the matmul that follows it (it is a scalar), gains and constants a
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
 
@@ -70,6 +71,23 @@ class Step:
 
     name: str
     operations: dict[str, Operation]
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """One gate, up and down: name in front of its steps, and the registers that hold its bases and its share.
+
+    share : weight of an expert, a float; 0 for a feed-forward that is not one of several. While experts are being
+        chosen, ``weights`` holds the expert's number and ``share`` its logit.
+    """
+
+    name: str
+    weights: int
+    scales: int
+    share: int
+
+
+DENSE = FeedForward("", Register.LAYER, Register.SCALES, Register.ZERO)
 
 
 def _log2(value: int) -> int:
@@ -224,7 +242,16 @@ class Lowering:
         yield from self._projections()
         yield from self._attention()
         yield self._residual("o", Register.FEED_FORWARD_SUM)
-        yield from self._feed_forward()
+        yield self._icu("feed-forward norm", IcuOp.FUNCTION, rd=Register.FEED_FORWARD_NORM,
+                        rs=Register.FEED_FORWARD_SUM, function=Function.RSQRT)  # fmt: skip
+        if self.layout.model.n_experts:
+            yield from self._route()
+            for chosen in range(self.layout.model.experts_per_token):
+                if chosen:
+                    yield self._residual_of_expert(chosen - 1)
+                yield from self._feed_forward(self._chosen(chosen))
+        else:
+            yield from self._feed_forward(DENSE)
         r, layout = Register, self.layout
         for register in (r.LAYER, r.KEY, r.VALUE):
             yield self._icu(f"next {register.name.lower()}", IcuOp.ADDI, rd=register, rs=register,
@@ -234,13 +261,91 @@ class Lowering:
 
     def last_of_layer(self) -> Step:
         """The pass that ends a layer, from which the next one starts."""
-        return self._residual("down", Register.ATTENTION_SUM)
+        n_chosen = self.layout.model.experts_per_token
+        scales = self._chosen(n_chosen - 1).scales if n_chosen else Register.SCALES
+        return self._residual("down", Register.ATTENTION_SUM, scales)
 
-    def _residual(self, matrix: str, sum_register: int) -> Step:
+    def _chosen(self, rank: int) -> FeedForward:
+        """Registers of the best expert (rank 0), the second and so on."""
+        first = Register.HEAD + 3 * rank
+        return FeedForward(f"expert {rank} ", first, first + 2, first + 1)
+
+    def _residual_of_expert(self, rank: int) -> Step:
+        """What an expert adds to the hidden state; its blocks stay, since the next expert takes the same inputs."""
+        layout = self.layout
+        return self._pass(
+            f"expert {rank} residual", count=layout.dim_words, source=Source.ACC, x=layout.kept_accumulators,
+            multiply=Multiply.C, c=self._scale_place("down"), c_reg=self._chosen(rank).scales, add=Add.B,
+            b=layout.vectors["hidden"], write=Write.VMEM, d=layout.vectors["hidden"],
+        )  # fmt: skip
+
+    def _scale_place(self, matrix: str) -> int:
+        """First scale word of a matrix, from its layer's or expert's base."""
+        layout = self.layout
+        if matrix in layout.expert_scales:
+            return layout.layer_scales["feed_forward"] + layout.expert_scales[matrix]
+        return layout.layer_scales[matrix]
+
+    def _multiple(self, name: str, rd: int, index: int, factor: int, base: int) -> Iterator[Step]:
+        """rd = base + index * factor, by shifts and additions."""
+        part = Register.HEAD + 7
+        for bit in range(factor.bit_length()):
+            if factor >> bit & 1:
+                yield self._icu(f"{name} times {1 << bit}", IcuOp.SHL, rd=part, rs=index, imm=bit)
+                yield self._icu(f"{name} place", IcuOp.ADD, rd=rd, rs=base, rt=part)
+                base = rd
+
+    def _route(self) -> Iterator[Step]:
+        """The experts of the token, the largest logit first, their places and their shares.
+
+        Logits are exponents of two. A chosen expert's logit is masked before the next is chosen; its share is
+        2 ** (logit - largest), over the sum of the shares chosen.
+        """
+        layout, r, at, model = self.layout, Register, self.layout.vectors, self.layout.model
+        chosen = [self._chosen(rank) for rank in range(model.experts_per_token)]
+        total = r.HEAD + 6
+        acc = self._accumulators(1)
+        yield self._matmul("router", layout.layer["router"], 1, 0, 1, range(layout.dim_blocks),
+                           layout.blocks["hidden"], acc, self.base["hidden"])  # fmt: skip
+        yield self._pass(
+            "router logits", source=Source.ACC, x=acc, lanes=model.n_experts, multiply=Multiply.C,
+            c=layout.layer_scales["router"], c_reg=r.SCALES, gain=Gain.SCALAR, gain_reg=r.FEED_FORWARD_NORM,
+            write=Write.VMEM, d=at["router"], reduce=Reduce.ARGMAX, reduce_reg=chosen[0].weights,
+        )  # fmt: skip
+        yield self._pass(
+            "shares", source=Source.VMEM, x=at["router"], lanes=model.n_experts, add=Add.MINUS_SCALAR,
+            add_reg=chosen[0].share, function=Function.EXP2, write=Write.VMEM, d=at["shares"],
+        )  # fmt: skip
+        for before, expert in pairwise(chosen):
+            yield self._pass(
+                f"{expert.name}choice", source=Source.VMEM, x=at["router"], lanes=model.n_experts, add=Add.B,
+                b=at["masks"], b_reg=before.weights, write=Write.VMEM, d=at["router"], reduce=Reduce.ARGMAX,
+                reduce_reg=expert.weights,
+            )  # fmt: skip
+        for rank, expert in enumerate(chosen):
+            yield self._icu(f"{expert.name}share", IcuOp.VLANE, rd=expert.share, rs=r.ZERO, rt=expert.weights,
+                            imm=at["shares"])  # fmt: skip
+            yield self._pass(
+                f"{expert.name}sum", source=Source.VMEM, x=at["zero"], lanes=1, add=Add.SCALAR, add_reg=expert.share,
+                reduce=Reduce.SUM, reduce_reg=total, start_reg=total if rank else r.ZERO,
+            )  # fmt: skip
+        yield self._icu("shares' norm", IcuOp.FUNCTION, rd=total, rs=total, function=Function.RECIPROCAL)
+        for expert in chosen:
+            yield self._pass(
+                f"{expert.name}weight", source=Source.VMEM, x=at["zero"], lanes=1, add=Add.SCALAR,
+                add_reg=expert.share, gain=Gain.SCALAR, gain_reg=total, reduce=Reduce.SUM, reduce_reg=expert.share,
+            )  # fmt: skip
+        for expert in chosen:
+            yield from self._multiple(f"{expert.name}scales", expert.scales, expert.weights,
+                                      layout.expert_scales["end"], r.SCALES)  # fmt: skip
+            yield self._icu(f"{expert.name}index", IcuOp.ADDI, rd=total, rs=expert.weights, imm=0)
+            yield from self._multiple(f"{expert.name}weights", expert.weights, total, layout.expert["end"], r.LAYER)
+
+    def _residual(self, matrix: str, sum_register: int, scales: int = Register.SCALES) -> Step:
         layout = self.layout
         return self._pass(
             f"{matrix} residual", count=layout.dim_words, source=Source.ACC, x=layout.kept_accumulators,
-            multiply=Multiply.C, c=layout.layer_scales[matrix], c_reg=Register.SCALES, add=Add.B,
+            multiply=Multiply.C, c=self._scale_place(matrix), c_reg=scales, add=Add.B,
             b=layout.vectors["hidden"], write=Write.VMEM, d=layout.vectors["hidden"], quantise=Quantise.ACT,
             q=layout.blocks["hidden"], reduce=Reduce.SUM_SQUARES, reduce_reg=sum_register, start_reg=Register.EPSILON,
         )  # fmt: skip
@@ -345,35 +450,38 @@ class Lowering:
                 layout.blocks["attended"], layout.kept_accumulators, self.base["attended"], add=first > 0,
             )  # fmt: skip
 
-    def _feed_forward(self) -> Iterator[Step]:
+    def _feed_forward(self, to: FeedForward) -> Iterator[Step]:
         """SwiGLU: gate first, so that silu hides behind the matmul of up; down block by block as up goes on."""
         layout, r, at = self.layout, Register, self.layout.vectors
-        yield self._icu("feed-forward norm", IcuOp.FUNCTION, rd=r.FEED_FORWARD_NORM, rs=r.FEED_FORWARD_SUM,
-                        function=Function.RSQRT)  # fmt: skip
+        share = {"gain": Gain.SCALAR, "gain_reg": to.share} if to.share else {}
+
+        def place(matrix: str) -> int:
+            return layout.layer["feed_forward"] + layout.expert[matrix]
+
         chunks = [range(i, min(i + self.chunk, layout.hidden_words)) for i in range(0, layout.hidden_words, self.chunk)]
 
         def matmul(matrix: str, chunk: range, acc: int) -> Step:
-            return self._matmul(f"{matrix} {chunk.start}", layout.layer[matrix], layout.hidden_words, chunk.start,
+            return self._matmul(f"{to.name}{matrix} {chunk.start}", place(matrix), layout.hidden_words, chunk.start,
                                 len(chunk), range(layout.dim_blocks), layout.blocks["hidden"], acc,
-                                self.base["hidden"])  # fmt: skip
+                                self.base["hidden"], to.weights)  # fmt: skip
 
         for chunk in chunks:
             n, i = len(chunk), chunk.start
             acc = self._accumulators(n)
             yield matmul("gate", chunk, acc)
             yield self._pass(
-                f"gate {i} scaled", count=n, source=Source.ACC, x=acc, multiply=Multiply.C,
-                c=layout.layer_scales["gate"] + i, c_reg=r.SCALES, gain=Gain.SCALAR, gain_reg=r.FEED_FORWARD_NORM,
+                f"{to.name}gate {i} scaled", count=n, source=Source.ACC, x=acc, multiply=Multiply.C,
+                c=self._scale_place("gate") + i, c_reg=to.scales, gain=Gain.SCALAR, gain_reg=r.FEED_FORWARD_NORM,
                 write=Write.VMEM, d=at["gate"] + i,
             )  # fmt: skip
             yield self._pass(
-                f"gate {i} silu", count=n, source=Source.VMEM, x=at["gate"] + i, function=Function.SIGMOID,
+                f"{to.name}gate {i} silu", count=n, source=Source.VMEM, x=at["gate"] + i, function=Function.SIGMOID,
                 gain=Gain.SELF, write=Write.VMEM, d=at["silu"] + i,
             )  # fmt: skip
             # The factor of up's norm, which up's own pass has no multiplier left for.
             yield self._pass(
-                f"gate {i} normed", count=n, source=Source.VMEM, x=at["silu"] + i, multiply=Multiply.SCALAR,
-                multiply_reg=r.FEED_FORWARD_NORM, write=Write.VMEM, d=at["gate"] + i,
+                f"{to.name}gate {i} normed", count=n, source=Source.VMEM, x=at["silu"] + i, multiply=Multiply.SCALAR,
+                multiply_reg=r.FEED_FORWARD_NORM, **share, write=Write.VMEM, d=at["gate"] + i,
             )  # fmt: skip
         for chunk in chunks:
             n, i = len(chunk), chunk.start
@@ -381,14 +489,14 @@ class Lowering:
             yield matmul("up", chunk, acc)
             block = i // layout.tile.words_per_block
             yield self._pass(
-                f"up {i} gated", count=n, source=Source.ACC, x=acc, multiply=Multiply.C,
-                c=layout.layer_scales["up"] + i, c_reg=r.SCALES, gain=Gain.B, b=at["gate"] + i,
+                f"{to.name}up {i} gated", count=n, source=Source.ACC, x=acc, multiply=Multiply.C,
+                c=self._scale_place("up") + i, c_reg=to.scales, gain=Gain.B, b=at["gate"] + i,
                 quantise=Quantise.ACT, q=layout.blocks["gated"] + block,
             )  # fmt: skip
             blocks = range(block, block + ceil_div(n, layout.tile.words_per_block))
             yield self._matmul(
-                f"down block {block}", layout.layer["down"], layout.dim_words, 0, layout.dim_words, blocks,
-                layout.blocks["gated"], layout.kept_accumulators, self.base["gated"], add=i > 0,
+                f"{to.name}down block {block}", place("down"), layout.dim_words, 0, layout.dim_words, blocks,
+                layout.blocks["gated"], layout.kept_accumulators, self.base["gated"], to.weights, add=i > 0,
             )  # fmt: skip
 
     def classifier(self) -> Iterator[Step]:

@@ -15,6 +15,8 @@ from .quantise import pad, quantise_rows, scale_words
 __all__ = ["Memories", "block_magnitudes", "build_memories"]
 
 LOG2_E = 1.4426950408889634
+MASKED = -(2.0**60)
+"""Added to the logit of an expert that has been chosen: below any that has not."""
 
 
 @dataclass
@@ -102,9 +104,15 @@ def build_memories(model: LlamaModel, layout: Layout, ranges: Ranges) -> Memorie
         ])  # fmt: skip
         put(qkv, root * factors, *region("qkv"))
         put(pad(layer.wo, places, config.n_heads * head_width, axis=1), 1.0, *region("o"))
-        put(layer.gate * layer.feed_forward_norm, root, *region("gate"))
-        put(layer.up * layer.feed_forward_norm, root, *region("up"))
-        put(layer.down, 1.0, *region("down"))
+        gain = layer.feed_forward_norm
+        if layer.router is not None:
+            put(layer.router * gain, root * LOG2_E, *region("router"))
+        experts_at, scales_at = region("feed_forward")
+        experts = zip(*(w.reshape(-1, *w.shape[-2:]) for w in (layer.gate, layer.up, layer.down)), strict=True)
+        for number, (gate, up, down) in enumerate(experts):
+            for name, weights, factor in (("gate", gate * gain, root), ("up", up * gain, root), ("down", down, 1.0)):
+                put(weights, factor, experts_at + number * layout.expert["end"] + layout.expert[name],
+                    scales_at + number * layout.expert_scales["end"] + layout.expert_scales[name])  # fmt: skip
         attended = np.repeat(np.repeat(value_scale[index], shared)[:, None], tile.rows, axis=1)
         first = scale_at + layout.layer_scales["attended"]
         memories.smem[first : first + config.n_heads] = FloatFormat(tile.significand_bits).round(attended)
@@ -124,6 +132,8 @@ def _put_vectors(memories: Memories, model: LlamaModel, layout: Layout) -> None:
     tile, config, at = layout.tile, model.config, layout.vectors
     gain = scale_words(tile, model.final_norm.astype(np.float64) * np.sqrt(config.dim))
     memories.vmem[at["final_gain"] : at["final_gain"] + len(gain)] = gain
+    for expert in range(config.n_experts):
+        memories.vmem[at["masks"] + expert, expert] = MASKED
     component = np.arange(config.head_dim)
     frequency = config.rope_theta ** (-(component // 2 * 2) / config.head_dim)
     sign = np.where(component % 2, 1.0, -1.0)

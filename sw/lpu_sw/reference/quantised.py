@@ -14,7 +14,7 @@ from lpu_isa.formats import FloatFormat
 from lpu_isa.tables import Function
 from lpu_sw.compiler.calibrate import Ranges
 from lpu_sw.compiler.lower import immediate_base
-from lpu_sw.compiler.memories import block_magnitudes, query_factor, static_scales
+from lpu_sw.compiler.memories import LOG2_E, block_magnitudes, query_factor, static_scales
 from lpu_sw.compiler.quantise import quantise_rows
 from lpu_sw.model import LlamaModel
 from lpu_sw.reference.llama import pair_components
@@ -55,10 +55,16 @@ class QuantisedLlama:
                 "q": (layer.wq * gain, root * np.repeat(per_query[i], head)),
                 "v": (layer.wv * gain, root * np.repeat(1 / values[i], head)),
                 "o": (self._spread_heads(layer.wo), 1.0),
-                "gate": (layer.gate * gain2, root),
-                "up": (layer.up * gain2, root),
-                "down": (layer.down, 1.0),
             }
+            if layer.router is not None:
+                matrices["router"] = (layer.router * gain2, root * LOG2_E)
+            experts = zip(*(w.reshape(-1, *w.shape[-2:]) for w in (layer.gate, layer.up, layer.down)), strict=True)
+            for number, (gate, up, down) in enumerate(experts):
+                matrices |= {
+                    f"gate {number}": (gate * gain2, root),
+                    f"up {number}": (up * gain2, root),
+                    f"down {number}": (down, 1.0),
+                }
             rounded = {name: (*quantise_rows(weights), factor) for name, (weights, factor) in matrices.items()}
             self._layers.append({name: (q.astype(np.float64), round_(s * f)) for name, (q, s, f) in rounded.items()})
         self._first, self._second = pair_components(config)
@@ -118,14 +124,28 @@ class QuantisedLlama:
             self._values[i].append(quantise_static(projected("v").reshape(heads))[0])
             x = self._residual(x, self._attend(i, queries), layer["o"], self._attended_block(), "attended")
             norm = self._norm(x)
-            gate, (up, up_scale) = projected("gate", x, layer, norm), layer["up"]
-            silu = self._times(gate, self.arithmetic.function(Function.SIGMOID, gate).values)
-            up = self._times(self._matmul(up, x, cols, self._base["hidden"]), up_scale)
-            gated = self._times(up, self._times(silu, norm))
-            x = self._residual(x, gated, layer["down"], cols, "gated")
+            inputs = x
+            for number, share in self._route(projected("router", x, layer, norm)) if "router" in layer else [(0, None)]:
+                gate = projected(f"gate {number}", inputs, layer, norm)
+                up, up_scale = layer[f"up {number}"]
+                silu = self._times(gate, self.arithmetic.function(Function.SIGMOID, gate).values)
+                normed = self._times(silu, norm)
+                normed = normed if share is None else self._times(normed, share)
+                up = self._times(self._matmul(up, inputs, cols, self._base["hidden"]), up_scale)
+                x = self._residual(x, self._times(up, normed), layer[f"down {number}"], cols, "gated")
         self.position += 1
         sums = self._matmul(self._classifier, self._times(x, self._final_gain), cols, self._base["final"])
         return self._times(self._times(sums, self._classifier_scale), self._norm(x))[: self.n_valid]
+
+    def _route(self, logits: np.ndarray) -> list[tuple[int, float]]:
+        """Numbers of the token's experts, the best first, and their shares; logits as exponents of two."""
+        chosen = np.argsort(-logits, kind="stable")[: self.config.experts_per_token]
+        numerators = self.arithmetic.function(Function.EXP2, self._plus(logits, -logits[chosen[:1]])).values[chosen]
+        total = 0.0
+        for numerator in numerators:
+            total = self._sum(np.array([numerator]), total)
+        norm = self._scalar(Function.RECIPROCAL, total)
+        return [(int(n), float(self._times(numerators[i : i + 1], norm)[0])) for i, n in enumerate(chosen)]
 
     def _residual(self, x: np.ndarray, y: np.ndarray, matrix: tuple[np.ndarray, np.ndarray], size: int, base: str):
         weights, scale = matrix
