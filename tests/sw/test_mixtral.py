@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lpu_isa.config import SHAPES
+from lpu_sw.check import check
 from lpu_sw.compiler.calibrate import calibrate
 from lpu_sw.compiler.layout import DoesNotFit
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
@@ -161,17 +162,23 @@ ROOMY = {name: tile.replace(wmem_words=8192, smem_words=1024, vmem_words=1024, a
                             timings=4096) for name, tile in SHAPES.items()}  # fmt: skip
 
 
+def loaded(compiled: CompiledLlama) -> TileState:
+    """A tile with the model in it."""
+    state = TileState(compiled.program.config)
+    for section in compiled.program.sections:
+        memory = getattr(state, section.space)
+        data = section.data if section.space == "wmem" else state.float_format.decode(section.data)
+        memory[section.address : section.address + len(data)] = data
+    return state
+
+
 def assert_tile_agrees(compiled: CompiledLlama, quantised: QuantisedLlama, tokens: list[int]) -> None:
     """The tile's logits equal the quantised model's bit for bit, in the predicted cycles.
 
     The host chooses every token.
     """
     program, facts = compiled.program, compiled.facts
-    state = TileState(program.config)
-    for section in program.sections:
-        memory = getattr(state, section.space)
-        data = section.data if section.space == "wmem" else state.float_format.decode(section.data)
-        memory[section.address : section.address + len(data)] = data
+    state = loaded(compiled)
     state.inbox.extend(inbox_words(facts, tokens[:1], len(tokens), True, -1))
     simulator = Simulator(program.config, program.bundles, program.timings.tolist(), state)
     simulator.start()
@@ -210,6 +217,14 @@ def test_equal_experts_are_chosen_from_the_lowest_on_the_tile(random_model):
     ranges = calibrate(model, [[3, 1, 4, 1, 5]])
     compiled = compile_llama(model, ROOMY["8x16"], context=16, ranges=ranges)
     assert_tile_agrees(compiled, QuantisedLlama(model, ROOMY["8x16"], ranges), [3, 1, 4, 1, 5])
+
+
+def test_the_checker_finds_nothing(random_model):
+    model = random_model(dataclasses.replace(CONFIG, n_layers=2, experts_per_token=2), seed=7)
+    compiled = compile_llama(model, ROOMY["8x16"], context=16, ranges=calibrate(model, [[3, 1, 4, 1, 5]]))
+    program, inbox = compiled.program, inbox_words(compiled.facts, [3, 1], 4, False, -1)
+    report = check(program.config, program.bundles, program.timings.tolist(), inbox, loaded(compiled))
+    assert report.is_clean, [str(violation) for violation in report.violations]
 
 
 @pytest.mark.parametrize(
