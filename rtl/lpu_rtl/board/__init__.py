@@ -1,0 +1,1 @@
+"""What stands between the tile's host port and the pins of a board."""
