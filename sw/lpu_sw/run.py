@@ -42,8 +42,10 @@ def find_tile(name: str) -> TileConfig:
 
 def n_parameters(model: LlamaModel) -> int:
     """Numbers in a model's weights, a tied classifier counted once."""
-    arrays = [model.embedding, model.final_norm, *(array for layer in model.layers for array in vars(layer).values())]
-    return sum(array.size for array in arrays) + (0 if model.config.tied else model.classifier.size)
+    of_layers = [array for layer in model.layers for array in vars(layer).values() if array is not None]
+    return sum(array.size for array in [model.embedding, model.final_norm, *of_layers]) + (
+        0 if model.config.tied else model.classifier.size
+    )
 
 
 @dataclass(frozen=True)
