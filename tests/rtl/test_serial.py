@@ -18,7 +18,7 @@ DIVISOR = 4
 
 
 CLEAN = pytest.param(
-    0.0, marks=pytest.mark.xfail(strict=True, reason="one frame is repeated on a clean line; cause not known yet")
+    0.0, marks=pytest.mark.xfail(strict=True, reason="the first frame after a reset is repeated; cause not known yet")
 )
 
 

@@ -25,7 +25,7 @@ class SerialTile(wiring.Component):
 
     def __init__(self, config: TileConfig, divisor: int, technology: Technology = Technology.GENERIC) -> None:
         self._config, self._divisor, self._technology = config, divisor, technology
-        super().__init__({"rx": In(1), "tx": Out(1, init=1), "attention": Out(1)})
+        super().__init__({"rx": In(1), "tx": Out(1), "attention": Out(1)})
 
     def elaborate(self, platform) -> Module:
         m = Module()

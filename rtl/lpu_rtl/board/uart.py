@@ -67,7 +67,7 @@ class UartTransmitter(wiring.Component):
         if divisor < 4:
             raise ValueError(f"divisor must be at least 4, not {divisor}")
         self._divisor = divisor
-        super().__init__({"tx": Out(1, init=1), "valid": In(1), "data": In(8), "ready": Out(1)})
+        super().__init__({"tx": Out(1), "valid": In(1), "data": In(8), "ready": Out(1)})
 
     def elaborate(self, platform) -> Module:
         m = Module()

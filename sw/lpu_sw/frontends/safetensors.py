@@ -184,7 +184,7 @@ def _read_config(folder: Path) -> LlamaConfig:
         raise ModelError(f"no config.json in {folder}, expected it beside the weights")
     options = _read_json(folder / "config.json")
     (architecture, *_) = options.get("architectures") or [options.get("model_type")]
-    architecture = MODEL_TYPES.get(architecture, architecture)
+    architecture = MODEL_TYPES.get(str(architecture), architecture)
     if architecture not in DEFAULTS:
         raise ModelError(f"the architecture is {architecture}, supported: {', '.join(DEFAULTS)}")
     options = DEFAULTS[architecture] | options
