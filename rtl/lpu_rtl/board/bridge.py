@@ -1,5 +1,7 @@
 """Frames of `lpu_isa.serial` carried out on the tile's host port, each at most once."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.crc import catalog
@@ -34,7 +36,8 @@ class FrameBridge(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.crc = crc = catalog.CRC32_ISO_HDLC(data_width=8).create()
+        crc: Any = catalog.CRC32_ISO_HDLC(data_width=8).create()  # its ports are assigned after the checker looks
+        m.submodules.crc = crc
         # Two memories: a broken request must not spoil the answer that may have to be repeated.
         m.submodules.request = request = Memory(shape=32, depth=MAX_WORDS, init=[])
         m.submodules.answer = answer = Memory(shape=32, depth=MAX_WORDS, init=[])
@@ -61,14 +64,14 @@ class FrameBridge(wiring.Component):
         with m.If(self.rx_valid):
             m.d.sync += [silence.eq(0), shift.eq(Cat(shift[8:], self.rx_data))]
         with m.Elif(silence != self._gap):
-            m.d.sync += [silence.eq(silence + 1)]
+            m.d.sync += silence.eq(silence + 1)
 
         def sends(value: ValueLike) -> None:
             m.d.comb += [self.tx_valid.eq(1), self.tx_data.eq(value)]
 
         with m.FSM() as fsm:
             with m.State("HUNT"):
-                m.d.comb += [crc.start.eq(1)]
+                m.d.comb += crc.start.eq(1)
                 m.d.sync += [count.eq(0), word.eq(0)]
                 with m.If(self.rx_valid & (self.rx_data == REQUEST_MARK)):
                     m.next = "HEADER"
@@ -133,7 +136,7 @@ class FrameBridge(wiring.Component):
                         m.d.sync += word.eq(0)
                         m.next = "MARK"
             with m.State("MARK"):
-                m.d.comb += [crc.start.eq(1)]
+                m.d.comb += crc.start.eq(1)
                 sends(ANSWER_MARK)
                 with m.If(self.tx_ready):
                     m.next = "SEQUENCE"
