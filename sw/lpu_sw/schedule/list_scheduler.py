@@ -55,23 +55,23 @@ class Problem:
                     need.setdefault(i, NO_DISTANCE)
         self._find_users()
 
-    def urgencies(self, bias: Sequence[float] | None = None) -> list[float]:
-        """Longest path from each operation's issue to the end of the piece, plus its ``bias``."""
-        urgency = [0.0] * len(self.distances)
+    def urgencies(self) -> list[int]:
+        """Longest path from each operation's issue to the end of the piece."""
+        urgency = [0] * len(self.distances)
         for i in reversed(range(len(self.distances))):
             after = [distance + urgency[j] for j, distance in self.users[i]]
-            urgency[i] = max([self._end[i], *after]) + (bias[i] if bias is not None else 0)
+            urgency[i] = max([self._end[i], *after])
         return urgency
 
-    def schedule(self, bias: Sequence[float] | None = None) -> list[int]:
+    def schedule(self) -> list[int]:
         """Issue cycles, greedy by urgency, at most one issue a cycle."""
-        urgency = self.urgencies(bias)
+        urgency = self.urgencies()
         table = ReservationTable()
         issue = [0] * len(self.distances)
         ready = [0] * len(self.distances)
         missing = [len(need) for need in self.distances]
         waiting: list[tuple[int, int]] = []  # (ready cycle, operation)
-        able: list[tuple[float, int]] = []  # (-urgency, operation)
+        able: list[tuple[int, int]] = []  # (-urgency, operation)
 
         def place(i: int, cycle: int) -> None:
             issue[i] = cycle
@@ -101,9 +101,9 @@ class Problem:
             cycle = cycle + 1 if able else max(cycle + 1, waiting[0][0] if waiting else 0)
         return issue
 
-    def order(self, bias: Sequence[float] | None = None) -> list[int]:
+    def order(self) -> list[int]:
         """Operations that are not fixed, in the order of their issue."""
-        issue = self.schedule(bias)
+        issue = self.schedule()
         return sorted((i for i in range(len(issue)) if i not in self.fixed), key=issue.__getitem__)
 
     def place(self, order: Sequence[int]) -> list[int]:
