@@ -1,6 +1,5 @@
 """The passes of a Llama's layer, counted: which units of the chain each uses, what it reads, and how long it takes."""
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from lpu_isa.tables import Function
 from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
 from .compiler.layout import Layout
-from .compiler.lower import Lowering, Register
+from .compiler.lower import Lowering, Register, kind_of
 from .model import LlamaConfig
 
 __all__ = ["PassKind", "passes"]
@@ -41,7 +40,7 @@ def passes(tile: TileConfig) -> list[PassKind]:
     kinds: dict[str, PassKind] = {}
     for step in lowering.layer(lowering.layout.context):
         if "vxm" in step.operations:
-            name = " ".join(re.sub(r"\d+", "", step.name).split())
+            name = kind_of(step.name)
             kind = PassKind(name, 1, *_row(isa, step.operations["vxm"]))
             times = kinds[name].times + 1 if name in kinds else 1
             kinds[name] = kind._replace(times=times)

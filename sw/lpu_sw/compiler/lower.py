@@ -8,6 +8,7 @@ applied after the matmul that follows it (it is a scalar), gains and constants a
 * sqrt(dim) of the norm's mean is folded into row scales and the final gain, dim * epsilon starts the sum of squares.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -25,7 +26,7 @@ from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, VxmOp, Wr
 
 from .layout import ROTARY_RADIX, Layout, ceil_div
 
-__all__ = ["Lowering", "Register", "Step", "immediate_base"]
+__all__ = ["Lowering", "Register", "Step", "immediate_base", "kind_of"]
 
 BASE_BELOW_RANGE = 4
 """An immediate base code lies that many binades below the largest code seen: 14 + 4 - 8 fraction bits remain exact for
@@ -71,6 +72,11 @@ class Step:
 
     name: str
     operations: dict[str, Operation]
+
+
+def kind_of(name: str) -> str:
+    """A step's name without what it counts: ``head 3 scores`` is of the kind ``head scores``."""
+    return " ".join(re.sub(r"\d+", "", name).split())
 
 
 @dataclass(frozen=True)
@@ -272,12 +278,7 @@ class Lowering:
 
     def _residual_of_expert(self, rank: int) -> Step:
         """What an expert adds to the hidden state; its blocks stay, since the next expert takes the same inputs."""
-        layout = self.layout
-        return self._pass(
-            f"expert {rank} residual", count=layout.dim_words, source=Source.ACC, x=layout.kept_accumulators,
-            multiply=Multiply.C, c=self._scale_place("down"), c_reg=self._chosen(rank).scales, add=Add.B,
-            b=layout.vectors["hidden"], write=Write.VMEM, d=layout.vectors["hidden"],
-        )  # fmt: skip
+        return self._added_to_hidden(f"expert {rank} residual", "down", self._chosen(rank).scales)
 
     def _scale_place(self, matrix: str) -> int:
         """First scale word of a matrix, from its layer's or expert's base."""
@@ -342,12 +343,18 @@ class Lowering:
             yield from self._multiple(f"{expert.name}weights", expert.weights, total, layout.expert["end"], r.LAYER)
 
     def _residual(self, matrix: str, sum_register: int, scales: int = Register.SCALES) -> Step:
+        """The hidden state with what a matmul adds to it: its blocks and its sum of squares as well."""
+        return self._added_to_hidden(
+            f"{matrix} residual", matrix, scales, quantise=Quantise.ACT, q=self.layout.blocks["hidden"],
+            reduce=Reduce.SUM_SQUARES, reduce_reg=sum_register, start_reg=Register.EPSILON,
+        )  # fmt: skip
+
+    def _added_to_hidden(self, name: str, matrix: str, scales: int, **more: int) -> Step:
         layout = self.layout
         return self._pass(
-            f"{matrix} residual", count=layout.dim_words, source=Source.ACC, x=layout.kept_accumulators,
-            multiply=Multiply.C, c=self._scale_place(matrix), c_reg=scales, add=Add.B,
-            b=layout.vectors["hidden"], write=Write.VMEM, d=layout.vectors["hidden"], quantise=Quantise.ACT,
-            q=layout.blocks["hidden"], reduce=Reduce.SUM_SQUARES, reduce_reg=sum_register, start_reg=Register.EPSILON,
+            name, None, count=layout.dim_words, source=Source.ACC, x=layout.kept_accumulators, multiply=Multiply.C,
+            c=self._scale_place(matrix), c_reg=scales, add=Add.B, b=layout.vectors["hidden"], write=Write.VMEM,
+            d=layout.vectors["hidden"], **more,
         )  # fmt: skip
 
     def _projections(self) -> Iterator[Step]:

@@ -13,6 +13,7 @@ longer is known.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from lpu_isa.bundle import Bundle, BundleFormat
@@ -25,7 +26,7 @@ from lpu_sw.schedule.reservation import ReservationTable, claims_of
 from .layout import Layout, ceil_div
 from .lower import Lowering, Register, Step
 
-__all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
+__all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program", "together"]
 
 NO_TOKEN = 0xFFFFFFFF
 """Posted for a position whose logits were not made, because the next token is already in the inbox."""
@@ -56,6 +57,11 @@ class Piece:
     steps: list[Step]
     variants: list[list[Use]]
     issue: list[int]
+
+    @cached_property
+    def period(self) -> int:
+        """Smallest distance from its cycle 0 to that of the next round of a loop around it."""
+        return max(_joined(self, self), self.issue[-1] + 1 + BRANCH)
 
 
 @dataclass(frozen=True)
@@ -102,14 +108,14 @@ class LlamaProgram:
     cycles: PositionCycles = field(init=False)
 
 
-def _merge(uses: Iterable[Use]) -> Use:
+def together(uses: Iterable[Use]) -> Use:
     """What the operations of one bundle touch together."""
     uses = list(uses)
     return Use(tuple(a for use in uses for a in use.accesses), tuple(c for use in uses for c in use.claims))
 
 
 def _uses(isa: BundleFormat, steps: Sequence[Step], registers: Sequence[int]) -> list[Use]:
-    return [_merge(isa.use(op, registers) for op in step.operations.values()) for step in steps]
+    return [together(isa.use(op, registers) for op in step.operations.values()) for step in steps]
 
 
 def _joined(before: Piece, after: Piece) -> int:
@@ -148,11 +154,13 @@ def _straight(isa: BundleFormat, steps: list[Step], registers: Sequence[int]) ->
 class _Body:
     """The layer's schedule for the positions of some buckets: one order, distances of its own for each bucket.
 
-    limit : positions that it serves lie below. pieces : one a bucket.
+    limit : positions that it serves lie below. way_out : cycles to what follows the layers: a jump, but for the last
+    body, which stands in front of it. pieces : one a bucket.
     """
 
     def __init__(self, isa: BundleFormat, lowering: Lowering, limit: int, buckets: list[list[list[int]]]) -> None:
         self.limit = limit
+        self.way_out = BRANCH if limit < lowering.layout.context else 0
         steps = [lowering.last_of_layer(), *lowering.layer(limit)]
         variants = [[_uses(isa, steps, registers) for registers in cases] for cases in buckets]
         # Cycle 0 is where the first operation that waits for the hidden state's first block can issue.
@@ -276,15 +284,12 @@ def build_program(lowering: Lowering) -> LlamaProgram:
     w.piece(prologue, at)
     w.program.timings = [1] * (len(pieces) * row)
     # The classifier waits for more of the last layer than a layer for the one before: once a token, not in each layer.
-    own = {id(piece): max(_joined(piece, piece), piece.issue[-1] + 1 + BRANCH) for piece in pieces}
-    jumps = {id(piece): 0 if body is bodies[-1] else BRANCH for body in bodies for piece in body.pieces}
-    waits = [_joined(piece, classifier) - own[id(piece)] - jumps[id(piece)] for piece in pieces]
+    waits = [_joined(piece, classifier) - piece.period - body.way_out for body in bodies for piece in body.pieces]
     to_classifier = max(2 * BRANCH, *waits)
     layers, tails = [], []
     for k, body in enumerate(bodies):
-        is_last = k == len(bodies) - 1
         w.label(f"layers below {body.limit}")
-        if not is_last:
+        if body.way_out:
             w.icu("a longer context?", IcuOp.BGE, BRANCH, f"layers below {bodies[k + 1].limit}", rs=r.POSITION,
                   rt=r.HEAD + 1 + k)  # fmt: skip
             at += BRANCH
@@ -294,15 +299,14 @@ def build_program(lowering: Lowering) -> LlamaProgram:
         for step in body.pieces[0].steps:
             w.put(step.name, Bundle(timed=True, operations=step.operations))
         w.put("end of layer", Bundle(timed=True, operations={"icu": Operation("icu", {"op": IcuOp.END})}))
-        if not is_last:
-            w.icu("after layers", IcuOp.JUMP, BRANCH, "after layers")
+        if body.way_out:
+            w.icu("after layers", IcuOp.JUMP, body.way_out, "after layers")
         for piece in body.pieces:
-            length = own[id(piece)]
-            issue = [*piece.issue, piece.issue[-1] + 1, length]
+            issue = [*piece.issue, piece.issue[-1] + 1, piece.period]
             here = len(layers) * row
             w.program.timings[here : here + len(issue) - 1] = [b - a for a, b in pairwise(issue)]
-            layers.append(first + layout.model.n_layers * length + jumps[id(piece)])
-            tails.append(_landed(piece) - length)
+            layers.append(first + layout.model.n_layers * piece.period + body.way_out)
+            tails.append(_landed(piece) - piece.period)
     w.label("after layers")
     w.icu("next position", IcuOp.ADDI, ALU + 1, rd=r.POSITION, rs=r.POSITION, imm=1)
     w.icu("more of the prompt?", IcuOp.BLT, to_classifier - ALU - 1, "prompt", rs=r.POSITION, rt=r.FORCED)

@@ -1,6 +1,5 @@
 """Figures of a profile: busy, floor and idle cycles of the matrix unit by kind of operation, and the stall table."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,12 +8,13 @@ from typing import Any
 
 from lpu_isa.config import TileConfig
 from lpu_sw.compiler.llama import CompiledLlama
+from lpu_sw.compiler.lower import kind_of
 from lpu_sw.model import LlamaConfig
 
 from .stalls import Cause, StallAnalysis
 from .timeline import Run, Timeline, token_timeline
 
-__all__ = ["KindFigures", "Profile", "floor_macs", "kind_of", "profile"]
+__all__ = ["KindFigures", "Profile", "floor_macs", "profile"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,6 @@ class KindFigures:
     busy: int
     floor: float
     idle: int
-
-
-def kind_of(name: str) -> str:
-    """An operation's name without what it counts: ``head 3 scores`` is of the kind ``head scores``."""
-    return " ".join(re.sub(r"\d+", "", name).split())
 
 
 def floor_macs(model: LlamaConfig, n_valid: int, position: int, decodes: bool) -> dict[str, int]:

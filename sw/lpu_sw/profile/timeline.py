@@ -12,6 +12,7 @@ from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.fields import Operation, Use
 from lpu_isa.icu import ALU, BRANCH, BRANCHES, IcuOp
 from lpu_sw.compiler.llama import CompiledLlama, inbox_words
+from lpu_sw.compiler.program import together
 from lpu_sw.sim.tile import Simulator, Status
 
 __all__ = ["Issue", "Run", "Timeline", "UnitEvent", "layers_of", "titled", "token_timeline"]
@@ -47,10 +48,7 @@ class Issue(NamedTuple):
     @property
     def together(self) -> Use:
         """What the bundle touches."""
-        return Use(
-            tuple(access for use in self.uses.values() for access in use.accesses),
-            tuple(claim for use in self.uses.values() for claim in use.claims),
-        )
+        return together(self.uses.values())
 
     def busy(self, slot: str) -> int:
         """Cycles for which the operation of a slot keeps its unit; one where it is not kept."""
