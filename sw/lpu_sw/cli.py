@@ -21,7 +21,7 @@ from lpu_sw.asm import assemble_file, disassemble
 from lpu_sw.bench import bench, figures_table
 from lpu_sw.check import check
 from lpu_sw.compiler.layout import Layout
-from lpu_sw.compiler.llama import compile_llama, facts_to_metadata, inbox_words
+from lpu_sw.compiler.llama import CompiledLlama, compile_llama, facts_to_metadata, inbox_words
 from lpu_sw.docs import write_pages, write_parts
 from lpu_sw.engines import EngineError, load_sections
 from lpu_sw.evaluate import evaluate
@@ -29,6 +29,7 @@ from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
+from lpu_sw.model import LlamaModel
 from lpu_sw.page_parts import write_part
 from lpu_sw.profile.figures import profile
 from lpu_sw.profile.page import stall_table
@@ -180,13 +181,18 @@ def compilation(
     tokenizer: TokenizerOption = None,
 ) -> None:
     """Compile a model to an image; its inbox generates from BOS to the end of the context."""
-    llama = load_model(model)
-    n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
-    compiled = compile_llama(llama, find_tile(tile), n_valid, context)
+    llama, compiled = _compiled(model, tile, context, tokenizer)
     facts, bos = compiled.facts, llama.config.bos_id or 0
     metadata = {"llama": facts_to_metadata(facts), "inbox": inbox_words(facts, [bos], facts.context, False, -1)}
     Image.from_program(compiled.program, metadata).save(output)
     typer.echo(f"{output}: {len(compiled.program.bundles)} bundles, context of {facts.context} tokens")
+
+
+def _compiled(model: Path, tile: str, context: int | None, tokenizer: Path | None) -> tuple[LlamaModel, CompiledLlama]:
+    """A model and what it compiles to; only tokens that its tokenizer knows may be emitted."""
+    llama = load_model(model)
+    n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
+    return llama, compile_llama(llama, find_tile(tile), n_valid, context)
 
 
 def _constants(assignments: list[str]) -> dict[str, int | float]:
@@ -287,9 +293,7 @@ def profiling(
     """Show where the cycles of one token go, without running anything."""
     for file in (json_file, trace, html):
         _make_folder_of(file)
-    llama = load_model(model)
-    n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
-    compiled = compile_llama(llama, find_tile(tile), n_valid, context)
+    llama, compiled = _compiled(model, tile, context, tokenizer)
     run = Run(position + 2, position + 2) if prefill else None
     shown = profile(compiled, llama.config, position, run)
     for line in shown.lines():

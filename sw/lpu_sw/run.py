@@ -42,10 +42,9 @@ def find_tile(name: str) -> TileConfig:
 
 def n_parameters(model: LlamaModel) -> int:
     """Numbers in a model's weights, a tied classifier counted once."""
-    of_layers = [array for layer in model.layers for array in vars(layer).values() if array is not None]
-    return sum(array.size for array in [model.embedding, model.final_norm, *of_layers]) + (
-        0 if model.config.tied else model.classifier.size
-    )
+    arrays = [model.embedding, model.final_norm, *(array for layer in model.layers for array in vars(layer).values())]
+    arrays += [] if model.config.tied else [model.classifier]
+    return sum(array.size for array in arrays if array is not None)
 
 
 @dataclass(frozen=True)
