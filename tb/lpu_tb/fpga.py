@@ -1,8 +1,6 @@
 """The whole tile through place and route: clock, utilisation, tokens/s and bitstream."""
 
 import hashlib
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from lpu_rtl.primitives import Technology
 from lpu_rtl.tile import Tile
 from lpu_sw.run import plan_run
 
-from .synth import DEVICE, ShiftHarness, area, bitstream, netlist, place_and_route, tool_versions
+from .synth import ShiftHarness, area, bitstream, netlist, place_and_route, provenance
 
 __all__ = ["mean_cycles", "record"]
 
@@ -50,7 +48,6 @@ def record(
     best = max(runs, key=lambda seed: runs[seed].fmax_mhz)
     routed = runs[best]
     cycles = mean_cycles(model, config)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "tile": config.name,
         "top": "whole tile behind a shift-register harness",
@@ -70,9 +67,6 @@ def record(
         "seeds": {str(seed): run.fmax_mhz for seed, run in runs.items()},
         "target_mhz": target_mhz,
         "bitstream": bitstream(made, best).name,
-        "device": " ".join(DEVICE),
-        "tools": tool_versions(),
-        "machine": platform.machine(),
-        "commit": commit,
+        **provenance(),
         "fingerprint": fingerprint,
     }

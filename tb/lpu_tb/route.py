@@ -1,7 +1,5 @@
 """What sets the clock, placed and routed alone: matrix unit, weight SRAM and one lane of the vector unit."""
 
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from lpu_rtl.mxm import Mxm
 from lpu_rtl.primitives import Technology
 from lpu_rtl.wmem import WeightMemory
 
-from .synth import DEVICE, ShiftHarness, area, netlist, place_and_route, tool_versions
+from .synth import ShiftHarness, area, netlist, place_and_route, provenance
 
 __all__ = ["MatrixPath", "record"]
 
@@ -99,18 +97,14 @@ def record(
         routed = place_and_route(made, seed=seed, target_mhz=target_mhz)
         progress(f"seed {seed}: {routed.fmax_mhz} MHz")
         runs.append({"seed": seed, **routed._asdict()})
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "unit": "matrix unit, weight SRAM and one lane of the vector unit, behind a shift-register harness",
         "tile": config.name,
         "wmem_words": config.wmem_words,
         "accumulators": config.accumulators,
-        "device": " ".join(DEVICE),
         "command": f"lpu route --tile {config.name} --target-mhz {target_mhz:g} "
         + " ".join(f"--seed {seed}" for seed in seeds),
-        "tools": tool_versions(),
-        "machine": platform.machine(),
-        "commit": commit,
+        **provenance(),
         "area": size._asdict(),
         "target_mhz": target_mhz,
         "runs": runs,

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 import operator
+import platform
 import re
 import subprocess
 import sys
@@ -32,6 +33,7 @@ __all__ = [
     "configuration",
     "netlist",
     "place_and_route",
+    "provenance",
     "tool_versions",
 ]
 
@@ -93,6 +95,17 @@ class Routed(NamedTuple):
 def _need(module: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise SynthesisError(f"{_DISTRIBUTIONS[module]} is missing: pip install {_DISTRIBUTIONS[module]}")
+
+
+def provenance() -> dict[str, Any]:
+    """What made a figure: device, tools, machine and commit."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "device": " ".join(DEVICE),
+        "tools": tool_versions(),
+        "machine": platform.machine(),
+        "commit": commit,
+    }
 
 
 def tool_versions() -> dict[str, str]:

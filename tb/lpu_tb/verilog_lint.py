@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from .build import _tool
+from .build import verilator
 
 __all__ = ["WAIVED", "lint"]
 
@@ -23,6 +23,6 @@ WAIVED = {
 def lint(source: Path, top: str) -> str:
     """What Verilator warns of beyond `WAIVED`: nothing, for a clean file."""
     waivers = [f"-Wno-{name}" for name in WAIVED]
-    command = [str(_tool().executable), "--lint-only", "-Wall", *waivers, "--top-module", top, str(source)]
+    command = [str(verilator().executable), "--lint-only", "-Wall", *waivers, "--top-module", top, str(source)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stderr
