@@ -12,12 +12,12 @@ from lpu_isa import sxm, vxm
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
 from lpu_isa.formats import ACCUMULATOR_FRACTION_BITS, INTEGER_BASE
-from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
+from lpu_isa.vxm import Add, Gain, Multiply, Reduce, Source, Write
 
 from . import interfaces
 from .agenda import Agenda
 from .float.encoding import delayed, gated
-from .float.quantise import Quantiser, quantise_layout
+from .float.quantise import Quantiser, is_to_blocks, quantise_layout
 from .float.reduce import Reducer, reduce_layout
 from .primitives import Technology
 from .sxm import Switch
@@ -226,7 +226,7 @@ class Vxm(wiring.Component):
         result, quantise, reduce = agenda.event, agenda.event.quantise, agenda.event.reduce
         is_vmem_outside = (op.write == Write.VMEM) & is_outside(step.d, config.vmem_words)
         is_smem_outside = (op.write == Write.SMEM) & is_outside(step.d, config.smem_words)
-        is_act = op.quantise == Quantise.ACT
+        is_act = is_to_blocks(op.quantise)
         m.d.comb += [
             result.is_due.eq(1),
             result.relu.eq(op.relu),

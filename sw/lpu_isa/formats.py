@@ -18,7 +18,9 @@ __all__ = [
     "EXPONENT_BIAS",
     "EXPONENT_MAX",
     "INTEGER_BASE",
+    "INTEGER_CODE",
     "QUANTISED_MAX",
+    "QUANTISED_MIN",
     "REDUCE_FRACTION_BITS",
     "REDUCE_GROWTH_BITS",
     "SMALLEST_ARGUMENT",
@@ -30,7 +32,10 @@ EXPONENT_MAX = 254
 """Largest exponent field of a result."""
 
 QUANTISED_MAX = 127
-"""Quantised values are clamped to +-127; -128 is never produced."""
+"""Quantised values are clamped to +-127, those of a block of integers to -128 and 127."""
+
+QUANTISED_MIN = -128
+"""Smallest value of a block of integers: the zero point of an activation that is never negative."""
 
 BLOCK_EXPONENT_OFFSET = 6
 """Block code = largest exponent field of the block - 6, as OCP MXINT8: the value of one unit is 2**(code - 127).
@@ -49,6 +54,9 @@ ACCUMULATOR_HEADROOM = 8
 
 A block's sum is shifted left by ``14 + code - base`` (0 to 22), or right with floor where that is negative.
 """
+
+INTEGER_CODE = EXPONENT_BIAS
+"""The code of a block of integers: one unit is 1."""
 
 INTEGER_BASE = EXPONENT_BIAS + ACCUMULATOR_FRACTION_BITS
 """The base code with which an accumulator holds plain integers."""

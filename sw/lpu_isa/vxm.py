@@ -32,6 +32,7 @@ __all__ = [
     "SCALAR_READ",
     "SOURCE_READ",
     "SOURCE_VALID",
+    "TO_BLOCKS",
     "Add",
     "Multiply",
     "Gain",
@@ -139,6 +140,11 @@ class Quantise(IntEnum):
     ACT = 1  # activation buffer, shared exponent a block
     ROW = 2  # a row of weight words, scale 1: columns (step mod block) * R onwards, the others are kept; K cache
     COLUMN = 3  # a column of weight words, scale 1, one word a step; V cache
+    INTEGERS = 4  # activation buffer, scale 1, clamped to -128 and 127: static scales and zero points
+
+
+TO_BLOCKS = (Quantise.ACT, Quantise.INTEGERS)
+"""Those that write blocks of the activation buffer."""
 
 
 def slot(config: TileConfig) -> Slot:
@@ -179,15 +185,15 @@ def slot(config: TileConfig) -> Slot:
         Field("d", max(v, s), "first word written"),
         register_field("d_reg", "added to `d`"),
         Field("d_step", 8, "added to `d` a step", signed=True, default=1),
-        Field("quantise", 2, "where the quantised result goes", enum=Quantise),
+        Field("quantise", 3, "where the quantised result goes", enum=Quantise),
         Field("q", wide, "first activation block, or weight word"),
         register_field("q_reg", "added to `q`"),
         Field("block", address_bits(config.words_per_block) + 1 if config.words_per_block > 1 else 1,
-              "ACT, ROW: vectors after which a block is closed, 1..C/R; the rest of an ACT block is zero",
+              "ACT, INTEGERS, ROW: vectors after which a block is closed, 1..C/R; the rest of an act block is zero",
               default=config.words_per_block),
-        Field("q_step", 8, "added to `q` a block (ACT, ROW) or a step (COLUMN)", signed=True, default=1),
+        Field("q_step", 8, "added to `q` a block (ACT, INTEGERS, ROW) or a step (COLUMN)", signed=True, default=1),
         register_field("index_reg", "ROW: row, modulo rows; COLUMN: column, modulo cols"),
-        Field("tracker", 2, "ACT: tracker that remembers the largest block code of this operation"),
+        Field("tracker", 2, "ACT, INTEGERS: tracker that remembers the largest block code of this operation"),
     ))  # fmt: skip
 
 
@@ -299,7 +305,7 @@ def use(config: TileConfig, op: Mapping[str, int], registers: Sequence[int]) -> 
         claims.append(Claim("vxm.quantise", stage.result + np.arange(cycle[-1] + config.words_per_block)))
         landed = stage.result + quantise_latency(config) + cycle
         block = step // op["block"]
-        if op["quantise"] == Quantise.ACT:
+        if op["quantise"] in TO_BLOCKS:
             accesses.append(Access("act", address("q", block), landed, write=True))
             tracker = np.full(count, op["tracker"] % TRACKERS)
             accesses.append(Access("tracker", tracker, landed, write=True))

@@ -7,7 +7,7 @@ from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import TileConfig
 from lpu_isa.fields import REGISTERS, Operation
 from lpu_isa.tables import Function
-from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
+from lpu_isa.vxm import TO_BLOCKS, Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
 from .compiler.layout import Layout
 from .compiler.lower import Lowering, Register, kind_of
@@ -92,6 +92,6 @@ def _destinations(op: dict[str, int]) -> Iterator[str]:
         yield Write(op["write"]).name.lower()
     if op["quantise"]:
         quantised = Quantise(op["quantise"])
-        yield "act" if quantised is Quantise.ACT else f"wmem, by {quantised.name.lower()}"
+        yield "act" if quantised in TO_BLOCKS else f"wmem, by {quantised.name.lower()}"
     if op["reduce"]:
         yield f"register ({Reduce(op['reduce']).name.lower()})"

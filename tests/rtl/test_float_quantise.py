@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lpu_isa.formats import EXPONENT_BIAS, FloatFormat
+from lpu_isa.formats import EXPONENT_BIAS, INTEGER_CODE, FloatFormat
 from lpu_isa.vxm import Quantise, quantise_latency
 from lpu_rtl.float.quantise import quantise_layout
-from lpu_sw.sim.arithmetic import quantise_block, quantise_static
+from lpu_sw.sim.arithmetic import IntegerQuantiser, quantise_block, quantise_static
 from lpu_tb.benches.float_units import CONFIGS, run_unit
 
 N_BLOCKS = 3_000
@@ -53,6 +53,17 @@ def stream(config, vectors, kind, block):
     return {"event": event, "vector": FloatFormat(config.significand_bits).encode(vectors)}, fields
 
 
+def unscaled(config):
+    """Vectors (20,000, rows) for a scale of 1: ties and values around the clamp, or of any size."""
+    rng = np.random.default_rng(2)
+    shape = (20_000, config.rows)
+    ties = rng.choice([1.0, 0.5], shape) * rng.integers(-300, 301, shape)
+    any_size = FloatFormat(config.significand_bits).round(
+        np.ldexp(rng.uniform(-2, 2, shape), rng.integers(-EXPONENT_BIAS, EXPONENT_BIAS - 1, shape))
+    )
+    return np.where(rng.random((len(ties), 1)) < 0.5, ties, any_size)
+
+
 def run(config, operands, tmp_path, name):
     return run_unit(config, "quantiser", operands, latency=quantise_latency(config), name=name, folder=tmp_path)
 
@@ -91,13 +102,7 @@ def test_blocks(config, tmp_path):
 @pytest.mark.parametrize("kind", [Quantise.ROW, Quantise.COLUMN])
 def test_scale_of_one(config, kind, tmp_path):
     p = config.significand_bits
-    rng = np.random.default_rng(2)
-    shape = (20_000, config.rows)
-    vectors = rng.choice([1.0, 0.5], shape) * rng.integers(-300, 301, shape)  # ties, and around the clamp
-    any_size = FloatFormat(p).round(
-        np.ldexp(rng.uniform(-2, 2, shape), rng.integers(-EXPONENT_BIAS, EXPONENT_BIAS - 1, shape))
-    )
-    vectors = np.where(rng.random((len(vectors), 1)) < 0.5, vectors, any_size)
+    vectors = unscaled(config)
     operands, fields = stream(config, vectors, kind, config.words_per_block)
     found = run(config, operands, tmp_path, f"quantise-{kind.name}-{config.name}-{p}")
     values, clamped = quantise_static(vectors)
@@ -110,3 +115,20 @@ def test_scale_of_one(config, kind, tmp_path):
     assert np.array_equal(found["weight_write__row"], fields["index"] % config.rows)
     part = (1 << config.rows) - 1 << fields["part"] * config.rows
     assert np.array_equal(found["weight_write__columns"], part)
+
+
+@EVERY_CONFIG
+def test_blocks_of_integers(config, tmp_path):
+    p = config.significand_bits
+    vectors = unscaled(config)
+    operands, fields = stream(config, vectors, Quantise.INTEGERS, config.words_per_block)
+    found = run(config, operands, tmp_path, f"quantise-integers-{config.name}-{p}")
+    quantiser = IntegerQuantiser(vectors)
+    for call in quantiser.calls:
+        call()
+    assert quantiser.quantised.min() == -128 and quantiser.quantised.max() == 127
+    assert found["block_write__enable"].all() and not found["weight_write__enable"].any()
+    assert np.array_equal(signed(found["block_write__data"]), quantiser.quantised)
+    assert (found["block_write__code"] == INTEGER_CODE).all() and not found["clamped"].any()
+    for port, field in (("block", "address"), ("part", "part"), ("first", "is_first_block"), ("tracker", "tracker")):
+        assert np.array_equal(found[f"block_write__{port}"], fields[field]), port

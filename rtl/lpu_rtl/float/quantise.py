@@ -7,26 +7,31 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from lpu_isa.config import TileConfig, address_bits
-from lpu_isa.formats import BLOCK_EXPONENT_OFFSET, EXPONENT_BIAS, QUANTISED_MAX
+from lpu_isa.formats import BLOCK_EXPONENT_OFFSET, INTEGER_CODE, QUANTISED_MAX
 from lpu_isa.mxm import TRACKERS
-from lpu_isa.vxm import Quantise
+from lpu_isa.vxm import TO_BLOCKS, Quantise
 
 from ..interfaces import BlockWrite, WeightWrite, vector_layout
 from .encoding import delayed, float_layout
 from .shift import shift_right
 from .tree import balanced, larger, largest, pairwise
 
-__all__ = ["Quantiser", "quantise_layout"]
+__all__ = ["Quantiser", "is_to_blocks", "quantise_layout"]
 
 _MAGNITUDE_BITS = QUANTISED_MAX.bit_length()
 _CUT_LANE = data.StructLayout({"magnitude": _MAGNITUDE_BITS + 1, "sticky": 1, "exponent": 8, "sign": 1})
 """A float cut down to what rounding to 7 bits needs: its highest 8 bits, and whether anything is below them."""
 
 
+def is_to_blocks(kind: Value) -> Value:
+    """Whether a `Quantise` writes blocks of the activation buffer."""
+    return Cat(kind == member for member in TO_BLOCKS).any()
+
+
 def quantise_layout(config: TileConfig) -> data.StructLayout:
     """What comes with a vector: where it goes (``kind`` is a `Quantise`), and its place in its block."""
     return data.StructLayout({
-        "kind": 2,
+        "kind": 3,
         "address": address_bits(max(config.act_blocks, config.wmem_words)),
         "is_outside": 1,
         "part": address_bits(config.words_per_block),
@@ -40,7 +45,7 @@ def quantise_layout(config: TileConfig) -> data.StructLayout:
 class Quantiser(wiring.Component):
     """Round vectors to int8 and write them to the activation buffer or to weight SRAM.
 
-    Golden model: ``lpu_sw.sim.arithmetic.quantise_block`` and ``quantise_static``.
+    Golden model: ``quantise_block``, ``quantise_static`` and ``IntegerQuantiser`` of ``lpu_sw.sim.arithmetic``.
 
     Ports
     -----
@@ -109,22 +114,23 @@ class Quantiser(wiring.Component):
             block_field = Mux(event.closes, field_so_far, block_field)
 
         # Round.
-        is_block = event.kind == Quantise.ACT
-        is_empty = is_block & (block_field < BLOCK_EXPONENT_OFFSET + 2)
-        field = Mux(is_block, block_field, EXPONENT_BIAS + BLOCK_EXPONENT_OFFSET)  # with scale 1 the unit is 1
+        shares_exponent = event.kind == Quantise.ACT
+        is_integers = event.kind == Quantise.INTEGERS
+        is_empty = shares_exponent & (block_field < BLOCK_EXPONENT_OFFSET + 2)
+        field = Mux(shares_exponent, block_field, INTEGER_CODE + BLOCK_EXPONENT_OFFSET)  # with scale 1 the unit is 1
         values, are_clamped = [], []
         for row, cut in enumerate(cuts):
-            value, is_clamped = self._rounded(m, cut, field, name=f"cut{row}")
+            value, is_clamped = self._rounded(m, cut, field, is_integers, name=f"cut{row}")
             values.append(delayed(m, Mux(is_empty, 0, value), 1, name=f"value{row}"))
-            are_clamped.append(delayed(m, is_clamped & ~is_block, 1, name=f"is_clamped{row}"))
-        code = delayed(m, Mux(is_empty, 0, block_field - BLOCK_EXPONENT_OFFSET)[:8], 1, name="code")
+            are_clamped.append(delayed(m, is_clamped, 1, name=f"is_clamped{row}"))
+        code = delayed(m, Mux(is_empty, 0, field - BLOCK_EXPONENT_OFFSET)[:8], 1, name="code")
         event = delayed(m, event, 1, name="event_rounded", reset_less=False)
         events.append(event)
 
         block, weight = self.block_write, self.weight_write
         is_weight = (event.kind == Quantise.ROW) | (event.kind == Quantise.COLUMN)
         m.d.comb += [
-            block.enable.eq(event.kind == Quantise.ACT),
+            block.enable.eq(is_to_blocks(event.kind)),
             block.block.eq(event.address),
             block.part.eq(event.part),
             block.code.eq(code),
@@ -146,8 +152,11 @@ class Quantiser(wiring.Component):
             m.d.comb += [block.data[row].eq(value), weight.data[row].eq(value)]
         return m
 
-    def _rounded(self, m: Module, cut, field: Value, *, name: str) -> tuple[Value, Value]:
-        """A lane in units of 2**(field - 133), nearest even, and whether it had to be clamped."""
+    def _rounded(self, m: Module, cut, field: Value, is_integers: Value, *, name: str) -> tuple[Value, Value]:
+        """A lane in units of 2**(field - 133), nearest even, and whether it had to be clamped.
+
+        ``is_integers``: a negative lane that is clamped becomes -128.
+        """
         distance = Signal(signed(9), name=f"{name}_distance")
         m.d.comb += distance.eq(field - cut.exponent)
         shift_bits = _MAGNITUDE_BITS.bit_length()
@@ -159,5 +168,6 @@ class Quantiser(wiring.Component):
         magnitude = Mux(is_clamped, QUANTISED_MAX, magnitude)
         # The negative of a number is its complement plus one: rounding up takes that one away.
         sign = cut.sign.replicate(_MAGNITUDE_BITS + 1)
-        value = (magnitude ^ sign) + ((round_up & ~is_clamped) ^ cut.sign)
+        # Without it, the complement of 127 is -128.
+        value = (magnitude ^ sign) + ((round_up & ~is_clamped) ^ (cut.sign & ~(is_clamped & is_integers)))
         return value[: _MAGNITUDE_BITS + 1], is_clamped

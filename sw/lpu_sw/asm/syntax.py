@@ -6,7 +6,7 @@ from lpu_isa.bundle import SLOTS, BundleFormat
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.fields import Field, Slot
 from lpu_isa.icu import BRANCHES, IcuOp
-from lpu_isa.vxm import Quantise, Source, Write
+from lpu_isa.vxm import TO_BLOCKS, Quantise, Source, Write
 
 __all__ = [
     "DONE",
@@ -88,7 +88,7 @@ _CHOSEN_SPACE_OF = {
     ("icu", "imm"): ("op", {IcuOp.VLANE: "vmem", IcuOp.SLANE: "smem"}),
     ("vxm", "x"): ("source", {Source.VMEM: "vmem", Source.ACC: "acc", Source.WMEM: "wmem", Source.SXM: "vmem"}),
     ("vxm", "d"): ("write", {Write.VMEM: "vmem", Write.SMEM: "smem"}),
-    ("vxm", "q"): ("quantise", {Quantise.ACT: "act", Quantise.ROW: "wmem", Quantise.COLUMN: "wmem"}),
+    ("vxm", "q"): ("quantise", {q: "act" if q in TO_BLOCKS else "wmem" for q in Quantise if q}),
 }
 
 

@@ -24,7 +24,9 @@ from lpu_isa.formats import (
     BLOCK_EXPONENT_OFFSET,
     EXPONENT_BIAS,
     EXPONENT_MAX,
+    INTEGER_CODE,
     QUANTISED_MAX,
+    QUANTISED_MIN,
     REDUCE_FRACTION_BITS,
     FloatFormat,
 )
@@ -33,8 +35,8 @@ from lpu_isa.tables import Function
 from .function import Functions
 
 __all__ = ["ACCUMULATOR_UNIT", "BLOCK_UNIT", "SETTLED_BASES", "SMALLEST", "TOO_LARGE", "Arithmetic", "BlockQuantiser",
-           "Result", "SumReducer", "accumulate", "align", "argmax", "fits_accumulator", "misaligned", "quantise_block",
-           "quantise_static", "reduce_max"]  # fmt: skip
+           "IntegerQuantiser", "Result", "SumReducer", "accumulate", "align", "argmax", "fits_accumulator",
+           "misaligned", "quantise_block", "quantise_static", "reduce_max"]  # fmt: skip
 
 SMALLEST = 2.0 ** (1 - EXPONENT_BIAS)
 """Smallest magnitude that is no zero."""
@@ -55,7 +57,8 @@ _NOTHING = SMALLEST / 2
 _NO_EXPONENT = 1 - EXPONENT_BIAS
 """Of a reduction in which all lanes so far are zero: the exponent field is 0."""
 _QUANTISED_MAX = _constant(QUANTISED_MAX)
-_QUANTISED_MIN = _constant(-QUANTISED_MAX)
+_QUANTISED_LOW = _constant(-QUANTISED_MAX)
+_INTEGER_MIN = _constant(QUANTISED_MIN)
 
 _INT = np.dtype(np.int64)
 _DOUBLE, _WORD = Struct("<d"), Struct("<Q")
@@ -281,10 +284,22 @@ def quantise_block(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return quantiser.quantised, quantiser.codes
 
 
-def _clamping(quantised: np.ndarray) -> list[Callable[[], object]]:
+class IntegerQuantiser:
+    """Blocks along the last axis to int8 values with scale 1, nearest even, whenever ``calls`` are called.
+
+    As `BlockQuantiser`, but -128 <= q <= 127, and every code is `INTEGER_CODE`.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.quantised: np.ndarray = np.empty(values.shape)
+        self.codes: np.ndarray = np.full(values.shape[:-1], INTEGER_CODE)
+        self.calls = [partial(np.rint, values, self.quantised), *_clamping(self.quantised, _INTEGER_MIN)]
+
+
+def _clamping(quantised: np.ndarray, low: np.ndarray = _QUANTISED_LOW) -> list[Callable[[], object]]:
     return [
         partial(np.minimum, quantised, _QUANTISED_MAX, out=quantised),
-        partial(np.maximum, quantised, _QUANTISED_MIN, out=quantised),
+        partial(np.maximum, quantised, low, out=quantised),
     ]
 
 

@@ -13,7 +13,16 @@ import numpy as np
 
 from lpu_isa.tables import Function
 
-from .arithmetic import ACCUMULATOR_UNIT, SETTLED_BASES, SMALLEST, TOO_LARGE, Arithmetic, BlockQuantiser, SumReducer
+from .arithmetic import (
+    ACCUMULATOR_UNIT,
+    SETTLED_BASES,
+    SMALLEST,
+    TOO_LARGE,
+    Arithmetic,
+    BlockQuantiser,
+    IntegerQuantiser,
+    SumReducer,
+)
 
 __all__ = ["Call", "Chain", "Unit"]
 
@@ -159,9 +168,17 @@ class Chain:
             call()
 
     @cached_property
-    def quantiser(self) -> BlockQuantiser:
+    def block_quantiser(self) -> BlockQuantiser:
         """Of the results by block, the last block filled up with zeros."""
-        return BlockQuantiser(self._last.reshape(-1, self._block * self._rows))
+        return BlockQuantiser(self._blocks())
+
+    @cached_property
+    def integer_quantiser(self) -> IntegerQuantiser:
+        """Of the same blocks, to integers."""
+        return IntegerQuantiser(self._blocks())
+
+    def _blocks(self) -> np.ndarray:
+        return self._last.reshape(-1, self._block * self._rows)
 
     @cached_property
     def reducer(self) -> SumReducer:

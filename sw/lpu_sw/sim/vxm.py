@@ -14,9 +14,9 @@ from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS
 from lpu_isa.mxm import COUNT_BITS
 from lpu_isa.tables import Function
-from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, Write
+from lpu_isa.vxm import TO_BLOCKS, Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
-from .arithmetic import Arithmetic, argmax, quantise_static, reduce_max
+from .arithmetic import Arithmetic, BlockQuantiser, IntegerQuantiser, argmax, quantise_static, reduce_max
 from .chain import Call, Chain
 from .state import TileState, Trap
 from .sxm import Switch
@@ -64,7 +64,7 @@ class Pass:
         self._bases = self._walk("x", state.acc_bases, read)
         self._d = self._walk("d", state.smem if self._write is Write.SMEM else state.vmem, self._stages.result)
         landed = self._stages.result + vxm.quantise_latency(state.config)
-        self._q = self._walk("q", state.act if self._quantise is Quantise.ACT else state.wmem, landed)
+        self._q = self._walk("q", state.act if self._quantise in TO_BLOCKS else state.wmem, landed)
         self._q_codes = self._walk("q", state.act_codes, landed)
         self._chains: dict[int, Chain] = {}
         self._chain: Chain
@@ -98,8 +98,8 @@ class Pass:
             self._reduced = self._reduction(chain)
         if traps:
             raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
-        if self._quantise is Quantise.ACT:
-            for call in chain.quantiser.calls:
+        if self._quantise in TO_BLOCKS:
+            for call in self._quantiser(chain).calls:
                 call()
         elif self._quantise is not Quantise.NONE:
             self._quantised, clamped = quantise_static(chain.result)
@@ -115,8 +115,8 @@ class Pass:
                 register = (self.op["reduce_reg"] + offset) % REGISTERS
                 if register:
                     self.state.registers[register] = word
-        if self._quantise is Quantise.ACT:
-            self.state.trackers[self.op["tracker"]] = max(self._chain.quantiser.codes.tolist())
+        if self._quantise in TO_BLOCKS:
+            self.state.trackers[self.op["tracker"]] = max(self._quantiser(self._chain).codes.tolist())
         elif self._quantise is not Quantise.NONE:
             self._commit_weights()
 
@@ -166,11 +166,11 @@ class Pass:
             pairs.append((self._d.written(count, self._interval), chain.result))
         block = self.op["block"]
         blocks = -(-count // block)
-        if self._quantise is Quantise.ACT:
-            quantised = chain.quantiser.quantised
+        if self._quantise in TO_BLOCKS:
+            quantised = self._quantiser(chain).quantised
             written, width = self._q.written(blocks, block), quantised.shape[1]
             pairs += [
-                (self._q_codes.written(blocks, block), chain.quantiser.codes),
+                (self._q_codes.written(blocks, block), self._quantiser(chain).codes),
                 (written[:, :width], quantised),
                 (written[:, width:], np.zeros((blocks, self.state.config.cols - width))),
             ]
@@ -179,6 +179,9 @@ class Pass:
         elif self._quantise is Quantise.COLUMN:
             self._written_words = self._q.written(count)
         return [(target, source[-len(target) :]) for target, source in pairs if target.size]
+
+    def _quantiser(self, chain: Chain) -> BlockQuantiser | IntegerQuantiser:
+        return chain.integer_quantiser if self._quantise is Quantise.INTEGERS else chain.block_quantiser
 
     def _make_chain(self, count: int) -> Chain:
         """The units, for ``count`` vectors."""

@@ -15,7 +15,7 @@ from lpu_isa.formats import EXPONENT_BIAS
 from lpu_isa.host import Window
 from lpu_isa.sxm import SxmOp
 from lpu_isa.tables import Function
-from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, VxmOp, Write
+from lpu_isa.vxm import TO_BLOCKS, Add, Gain, Multiply, Quantise, Reduce, Source, VxmOp, Write
 from lpu_sw.schedule.dependences import dependences
 from lpu_sw.schedule.reservation import ReservationTable, claims_of
 from lpu_sw.sim.arithmetic import Arithmetic
@@ -149,7 +149,7 @@ def random_pass(rng: np.random.Generator, config: TileConfig, registers: Sequenc
         "b": config.vmem_words,
         "c": config.smem_words,
         "d": config.smem_words if op["write"] == Write.SMEM else config.vmem_words,
-        "q": config.act_blocks if op["quantise"] == Quantise.ACT else config.wmem_words,
+        "q": config.act_blocks if op["quantise"] in TO_BLOCKS else config.wmem_words,
     }
     for name, depth in depths.items():
         step = int(rng.integers(-2, 3)) if rng.random() < 0.8 else int(rng.integers(-9, 10))
