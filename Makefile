@@ -7,6 +7,7 @@ PROMPT ?= Once upon a time
 TOKENS ?= 200
 POSITION ?= 100
 ENGINE ?= rtl
+TILE ?= 8x16
 JOBS ?= auto
 SEED ?= 1
 
@@ -17,7 +18,7 @@ TOOLS := .venv/.tools-installed
 SETUP := .venv/.project-installed
 
 # In the environment, so that a shell never reads them as anything but one word each.
-export MODEL PROMPT
+export MODEL PROMPT TILE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sim test lint rtl wave bench profile synth fpga docs clean
@@ -40,8 +41,8 @@ lint: $(SETUP) ## Check style, types and import rules
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-rtl: $(SETUP) ## Write the tile's Verilog to sim_build/rtl/
-	$(LPU) rtl --tile 8x16
+rtl: $(SETUP) ## Write the tile's Verilog to sim_build/rtl/ (TILE=8x16)
+	$(LPU) rtl --tile "$$TILE"
 
 wave: $(SETUP) ## Record the waveform of a kernel and say how to open it
 	$(LPU) wave

@@ -1,16 +1,18 @@
 """The commands of ``lpu`` that need the hardware description; the entry points of ``lpu.command`` name them."""
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
+from lpu_rtl.export import tile_file
 from lpu_rtl.primitives import Technology
 from lpu_rtl.tile import Tile
 from lpu_sw.asm import assemble_file
-from lpu_sw.cli import DEFAULT_MODEL
+from lpu_sw.cli import DEFAULT_MODEL, TileOption
 from lpu_sw.image import Image
 from lpu_sw.run import find_tile
 
@@ -21,8 +23,6 @@ from .runner import run_build
 from .synth import Area, areas, tool_versions
 
 __all__ = ["fpga", "route", "rtl", "synth", "wave"]
-
-TileOption = Annotated[str, typer.Option("--tile", help="Shape of the tile: 4x4, 8x16 or 16x16.")]
 
 
 def _write(path: Path, contents: object) -> None:
@@ -43,9 +43,10 @@ def rtl(
     tile: TileOption = "8x16",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
-    """Write the Verilog of a tile, by default to sim_build/rtl/tile_SHAPE.v."""
-    path = output or SIM_BUILD / "rtl" / f"tile_{tile}.v"
-    text = tile_text(find_tile(tile))
+    """Write the Verilog of a tile, by default to sim_build/rtl/tile_TILE.v, where TILE has only letters and digits."""
+    path = output or SIM_BUILD / "rtl" / f"tile_{re.sub(r'[^0-9A-Za-z]+', '_', tile)}.v"
+    config = find_tile(tile)
+    text = tile_file(config, tile_text(config))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     typer.echo(f"written  {path}: module {TILE}, {len(text):,} bytes")

@@ -55,6 +55,11 @@ def test_sim_hands_the_prompt_over_as_one_word() -> None:
     assert '<--prompt>\n<it\'s a "dog"; ls>\n<--tokens>\n' in result.stdout
 
 
+def test_rtl_takes_a_tile_with_changes() -> None:
+    result = make("rtl", "SETUP=", "LPU=printf '<%s>\\n'", "TILE=8x16,wmem_words=3072")
+    assert result.stdout.endswith("<--tile>\n<8x16,wmem_words=3072>\n")
+
+
 @pytest.mark.parametrize("absent", system_check.TOOLS)
 def test_a_missing_tool_is_named_in_one_line_before_anything_is_installed(absent: str, checkout: Path) -> None:
     programs = checkout.parent / "bin"
