@@ -96,6 +96,8 @@ class Arithmetic:
         exponents = np.maximum(np.arange(1 << 11) - _FREXP_FIELD, _NO_EXPONENT)
         self.reduce_scale = np.ldexp(1.0, p + REDUCE_FRACTION_BITS - exponents)
         """What brings a significand to the units of a running sum, by the exponent field of the largest one."""
+        self.reduce_unit = 1 / self.reduce_scale
+        """These units."""
         self.functions = Functions(float_format)
 
     # Rounding, in two steps.
@@ -143,7 +145,10 @@ class Arithmetic:
 
     def function(self, function: Function, x: np.ndarray) -> Result:
         """exp2, reciprocal, reciprocal square root or sigmoid, after the integer tables in `lpu_isa.tables`."""
-        values, faults = self.settle(self.functions.vector(function, x, np.empty_like(x, np.float64)))
+        out = np.empty(x.shape)
+        for call in self.functions.calls(function, x, out):
+            call()
+        values, faults = self.settle(out)
         outside = self.functions.outside_domain(function, x)
         return Result(values, faults if outside is None else np.where(outside, np.uint8(Fault.FUNCTION), faults))
 
@@ -191,6 +196,17 @@ class Arithmetic:
         return x, Fault.FLOAT if abs(x) >= TOO_LARGE else Fault.NONE
 
 
+def _largest_calls(values: np.ndarray, largest: np.ndarray) -> list[Callable[[], object]]:
+    """What makes the largest magnitude of each row of ``values`` (n, width) in ``largest``."""
+    n, width = values.shape
+    magnitudes = np.empty(n * width)
+    return [
+        partial(np.absolute, values, magnitudes.reshape(n, width)),
+        # Faster than `reduce` along an axis.
+        partial(np.maximum.reduceat, magnitudes, np.arange(n) * width, 0, None, largest),
+    ]
+
+
 class SumReducer:
     """Sum of a start value and of vectors (n, lanes), aligned significand by significand, vector after vector.
 
@@ -201,40 +217,41 @@ class SumReducer:
     def __init__(self, arithmetic: Arithmetic, vectors: np.ndarray) -> None:
         self.arithmetic = arithmetic
         n, lanes = vectors.shape
-        magnitudes, aligned = np.empty((n, lanes)), np.empty((n, lanes))
-        self._largest, scales, self._sums = np.empty(n), np.empty(n), np.empty(n)
-        self._fields = np.empty(n, np.int64)
-        self._find_largest = [
-            partial(np.absolute, vectors, magnitudes),
-            partial(np.maximum.reduce, magnitudes, 1, None, self._largest),
-        ]
+        aligned, fields = np.empty((n, lanes)), np.empty(n, _INT)
+        self._largest, self._sums = np.empty(n), np.empty(n)
+        self._scales, self._units = np.empty(n), np.empty(n)
+        self._find_largest = _largest_calls(vectors, self._largest)
         self._sum_vectors = [
             partial(np.maximum.accumulate, self._largest, 0, None, self._largest),
-            partial(np.right_shift, self._largest.view(np.int64), _EXPONENT_SHIFT, self._fields),
-            partial(arithmetic.reduce_scale.take, self._fields, None, scales, "wrap"),
-            partial(np.multiply, vectors, scales[:, None], aligned),
+            partial(np.right_shift, self._largest.view(_INT), _EXPONENT_SHIFT, fields),
+            partial(arithmetic.reduce_scale.take, fields, None, self._scales, "wrap"),
+            partial(arithmetic.reduce_unit.take, fields, None, self._units, "wrap"),
+            partial(np.multiply, vectors, self._scales[:, None], aligned),
             partial(np.floor, aligned, aligned),
             # A product with ones takes NumPy half as long as a sum.
             partial(aligned.dot, np.ones(lanes), self._sums),
         ]
+        largest_sum = (n * lanes + 1) << (arithmetic.p + REDUCE_FRACTION_BITS)
+        self._most_shifted = 2.0**53 / largest_sum
+        """Up to this shift of the running sum, all of it fits a float64."""
 
     def sum(self, start: float) -> tuple[float, bool]:
         """The rounded sum of ``start`` and of the vectors as they are now, and whether it is too large."""
         for call in self._find_largest:
             call()
-        self._largest[0] = max(self._largest[0], abs(start), _NOTHING)
+        self._largest[0] = max(self._largest.item(0), abs(start), _NOTHING)
         for call in self._sum_vectors:
             call()
-        # All that is shifted down on the way is shifted down once, at the end: nested floors are one. In Python, whose
-        # integers have no bounds.
-        exponents = self._fields.tolist()
-        first, exponent = exponents[0], exponents[-1]
-        below = self.arithmetic.p + REDUCE_FRACTION_BITS + _FREXP_FIELD
-        running = math.floor(math.ldexp(start, below - first))
-        for field, total in zip(exponents, self._sums.tolist(), strict=True):
-            running += int(total) << (field - first)
-        running >>= exponent - first
-        return self.arithmetic.settle_sum(math.ldexp(running, exponent - below))
+        # All that is shifted down on the way is shifted down once, at the end: nested floors are one.
+        first, last = self._scales.item(0), self._scales.item(-1)
+        aligned_start = math.floor(start * first)
+        if first <= last * self._most_shifted:
+            running = math.floor((float(self._sums.dot(self._units)) + aligned_start / first) * last)
+        else:  # in Python's integers, which have no bounds
+            shifted = zip(self._sums.tolist(), (first * self._units).tolist(), strict=True)
+            running = aligned_start + sum(int(total) * int(shift) for total, shift in shifted)
+            running //= int(first / last)
+        return self.arithmetic.settle_sum(running / last)
 
 
 def reduce_max(vectors: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -250,27 +267,25 @@ def argmax(vectors: np.ndarray, valid: np.ndarray | None = None) -> tuple[int, f
 
 
 class BlockQuantiser:
-    """Blocks along the last axis to int8 values with one code each, whenever ``calls`` are called.
+    """Blocks (n, width), float64, to int8 values with one code each, whenever ``calls`` are called.
 
-    values: float64 (..., n). Attributes: ``quantised``, integers in float64 of that shape, |q| <= 127 (the sign of a
-    zero means nothing), and ``codes``, int64 (...).
+    Attributes: ``quantised``, integers in float64 of that shape, |q| <= 127 (the sign of a zero means nothing), and
+    ``codes``, int64 (n,).
     """
 
     def __init__(self, values: np.ndarray) -> None:
-        magnitudes = np.empty(values.shape)
-        largest, fields = np.empty(values.shape[:-1]), np.empty(values.shape[:-1], np.int64)
-        scales = np.empty_like(largest)
+        n = len(values)
+        largest, fields, scales = np.empty(n), np.empty(n, _INT), np.empty(n)
         self.quantised: np.ndarray = np.empty(values.shape)
         q = self.quantised
-        self.codes: np.ndarray = np.empty_like(fields)
+        self.codes: np.ndarray = np.empty(n, _INT)
         # "wrap": with another mode NumPy makes a copy of what it writes to. No field is outside the tables.
         self.calls = [
-            partial(np.absolute, values, magnitudes),
-            partial(np.maximum.reduce, magnitudes, -1, None, largest),
-            partial(np.right_shift, largest.view(np.int64), _EXPONENT_SHIFT, fields),
+            *_largest_calls(values, largest),
+            partial(np.right_shift, largest.view(_INT), _EXPONENT_SHIFT, fields),
             partial(_QUANTISE_SCALE.take, fields, None, scales, "wrap"),
             partial(_QUANTISE_CODE.take, fields, None, self.codes, "wrap"),
-            partial(np.multiply, values, scales[..., None], q),
+            partial(np.multiply, values, scales[:, None], q),
             partial(np.rint, q, q),
             *_clamping(q),
         ]
@@ -285,21 +300,21 @@ def quantise_block(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class IntegerQuantiser:
-    """Blocks along the last axis to int8 values with scale 1, nearest even, whenever ``calls`` are called.
+    """Blocks (n, width), float64, to int8 values with scale 1, nearest even, whenever ``calls`` are called.
 
     As `BlockQuantiser`, but -128 <= q <= 127, and every code is `INTEGER_CODE`.
     """
 
     def __init__(self, values: np.ndarray) -> None:
         self.quantised: np.ndarray = np.empty(values.shape)
-        self.codes: np.ndarray = np.full(values.shape[:-1], INTEGER_CODE)
+        self.codes: np.ndarray = np.full(len(values), INTEGER_CODE)
         self.calls = [partial(np.rint, values, self.quantised), *_clamping(self.quantised, _INTEGER_MIN)]
 
 
 def _clamping(quantised: np.ndarray, low: np.ndarray = _QUANTISED_LOW) -> list[Callable[[], object]]:
     return [
-        partial(np.minimum, quantised, _QUANTISED_MAX, out=quantised),
-        partial(np.maximum, quantised, low, out=quantised),
+        partial(np.fmin, quantised, _QUANTISED_MAX, quantised),
+        partial(np.fmax, quantised, low, quantised),
     ]
 
 

@@ -31,20 +31,20 @@ Call = Callable[[], object]
 _MOST_CHECKED = 5
 """Results of a chain that settling might change: of the multiplier, adder, function, gain and squares."""
 _ZERO = np.array(0.0)
-_TOP_OF_FLOAT64 = 3 if sys.byteorder == "little" else 0
-"""Which 16 bits of a float64 hold its sign and exponent."""
+_TOP_BYTE = 7 if sys.byteorder == "little" else 0
+"""Which byte of a float64 holds its sign and the upper bits of its exponent."""
 
 
-def _settled_tops() -> np.ndarray:
-    """Whether a float64 with some upper 16 bits is zero or in the exponent's range; none is so small that it is neither
-    and has the upper bits of zero."""
-    magnitude = (np.arange(1 << 16, dtype=np.uint64) << np.uint64(48)).view(np.float64)
-    with np.errstate(invalid="ignore"):
-        magnitude = np.abs(magnitude)
-        return (magnitude == 0) | ((magnitude >= SMALLEST) & (magnitude < TOO_LARGE))
+def _settled_bytes() -> bytes:
+    """Top bytes of a float64 that settling leaves alone, whatever is below; no result is so small that it has that of
+    zero without being zero."""
+    starts = (np.arange(1 << 7, dtype=np.uint64) << np.uint64(56)).view(np.float64)
+    is_settled = (starts[:-1] >= SMALLEST) & (starts[1:] <= TOO_LARGE)
+    positive = [0, *np.flatnonzero(is_settled).tolist()]
+    return bytes([*positive, *(0x80 | byte for byte in positive)])
 
 
-_IS_SETTLED = _settled_tops()
+_SETTLED_BYTES = _settled_bytes()
 
 
 class Unit(NamedTuple):
@@ -68,7 +68,7 @@ class Chain:
     Operands are given as arrays, with the calls that bring their values there.
 
     arithmetic : of the tile. count, rows : shape of the vectors. block : vectors of a block of the quantiser; the room
-    of results is filled up with zeros to a whole number of blocks.
+    of results is filled up with zeros to a whole number of blocks. make_quantiser : its class.
 
     Attributes
     ----------
@@ -77,8 +77,16 @@ class Chain:
     result : float64 (count, rows), and squares : the same, made beside it; empty if they were not added
     """
 
-    def __init__(self, arithmetic: Arithmetic, count: int, rows: int, block: int) -> None:
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        count: int,
+        rows: int,
+        block: int,
+        make_quantiser: type[BlockQuantiser | IntegerQuantiser],
+    ) -> None:
         self.arithmetic = arithmetic
+        self._make_quantiser = make_quantiser
         self.calls: list[Call] = []
         self.units: list[Unit] = []
         self.result = self.squares = np.empty((0, rows))
@@ -105,8 +113,6 @@ class Chain:
         self._last = self._room[self._n_checked]
         self._n_checked += 1
         self._checked = self._room[: self._n_checked].reshape(-1)
-        self._tops = self._checked.view(np.uint16)[_TOP_OF_FLOAT64::4]
-        self._flags = np.empty(self._checked.shape, bool)
         return self._last[: self._count]
 
     def _free_out(self) -> np.ndarray:
@@ -142,7 +148,7 @@ class Chain:
         """A function of the input."""
         out = self._free_out() if function is Function.SIGMOID else self._checked_out()
         self._function_input = self.result
-        self._add([partial(self.arithmetic.functions.vector, function, self.result, out)], out, ready, function)
+        self._add(self.arithmetic.functions.calls(function, self.result, out), out, ready, function)
 
     def add_gain_by_itself(self, ready: int) -> None:
         """The input times what was looked up; its square where nothing was."""
@@ -168,17 +174,9 @@ class Chain:
             call()
 
     @cached_property
-    def block_quantiser(self) -> BlockQuantiser:
+    def quantiser(self) -> BlockQuantiser | IntegerQuantiser:
         """Of the results by block, the last block filled up with zeros."""
-        return BlockQuantiser(self._blocks())
-
-    @cached_property
-    def integer_quantiser(self) -> IntegerQuantiser:
-        """Of the same blocks, to integers."""
-        return IntegerQuantiser(self._blocks())
-
-    def _blocks(self) -> np.ndarray:
-        return self._last.reshape(-1, self._block * self._rows)
+        return self._make_quantiser(self._last.reshape(-1, self._block * self._rows))
 
     @cached_property
     def reducer(self) -> SumReducer:
@@ -189,7 +187,4 @@ class Chain:
         """Whether `Arithmetic.settle` is sure to change no result of the units and no square."""
         if self._is_unsure:
             return False
-        if not self._n_checked:
-            return True
-        # "wrap": with another mode NumPy makes a copy of what it writes to. No index is outside the table.
-        return b"\0" not in _IS_SETTLED.take(self._tops, None, self._flags, "wrap").tobytes()
+        return not self._n_checked or not self._checked.tobytes()[_TOP_BYTE::8].translate(None, _SETTLED_BYTES)

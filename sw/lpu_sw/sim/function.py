@@ -4,7 +4,8 @@ What is interpolated is written once, on integers: a Python integer for a scalar
 """
 
 import math
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,15 @@ class _Curve:
                 fields = np.concatenate([fields, [end], np.arange(-end, 0)])
             self._table = self._interpolate(fields).astype(np.float64)
 
-    def vector(self, field: np.ndarray) -> np.ndarray:
-        """Integers of int64 or float64, an int64 array of fields given."""
-        return self._interpolate(field) if self._table is None else self._table.take(field)
+    def calls(self, field: np.ndarray, out: np.ndarray) -> list[Callable[[], object]]:
+        """What makes the integers in ``out``, float64, of an int64 array of fields."""
+        if self._table is not None:
+            # "wrap": negative fields are found from the table's end.
+            return [partial(self._table.take, field, None, out, "wrap")]
+        return [lambda: np.copyto(out, self._interpolate(field))]
 
     def scalar(self, field: int) -> float:
-        """As `vector`, of one field."""
+        """The same of one field."""
         return float(self._interpolate(field)) if self._table is None else self._table.item(field)
 
     def _interpolate(self, field: Integer) -> Integer:
@@ -113,30 +117,69 @@ class Functions:
             return x < SMALLEST_ARGUMENT
         return None
 
-    def vector(self, function: Function, x: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Values for an array of at least one dimension, in ``out``, another array."""
-        if function is Function.EXP2:
+    def calls(self, function: Function, x: np.ndarray, out: np.ndarray) -> list[Callable[[], object]]:
+        """What makes the values of an array of at least one dimension in ``out``, another array, when it is called."""
+        calls = {
+            Function.EXP2: self._exp2_calls,
+            Function.RECIPROCAL: self._reciprocal_calls,
+            Function.RSQRT: self._rsqrt_calls,
+            Function.SIGMOID: self._sigmoid_calls,
+        }
+        return calls[function](x, out)
+
+    # Clamped by fmax and fmin, since maximum and minimum take their output by keyword, which takes as long again.
+
+    def _exp2_calls(self, x: np.ndarray, out: np.ndarray) -> list[Callable[[], object]]:
+        t, exponent, scale = np.empty(x.shape, _INT), np.empty(x.shape, _INT), np.empty(x.shape)
+        return [
             # What is clamped is too small or too large either way.
-            units = np.maximum(x, _EXP2_LOW, out=out)
-            np.minimum(units, _EXP2_HIGH, out=units)
-            np.multiply(units, self._exp2_unit, units)
-            t = np.floor(units, units).astype(_INT)
-            scale = self._exp2_scale.take(t >> self._octave_bits)
-            return np.multiply(self._exp2.vector(t & self._fraction_mask), scale, out)
-        if function is Function.SIGMOID:
-            units = np.maximum(x, _SIGMOID_LOW, out=out)
-            np.minimum(units, _SIGMOID_HIGH, out=units)
-            np.multiply(units, self._sigmoid_unit, units)
+            partial(np.fmax, x, _EXP2_LOW, out),
+            partial(np.fmin, out, _EXP2_HIGH, out),
+            partial(np.multiply, out, self._exp2_unit, out),
+            partial(np.floor, out, out),
+            partial(np.copyto, t, out, "unsafe"),
+            partial(np.right_shift, t, self._octave_bits, exponent),
+            partial(self._exp2_scale.take, exponent, None, scale, "wrap"),
+            partial(np.bitwise_and, t, self._fraction_mask, t),
+            *self._exp2.calls(t, out),
+            partial(np.multiply, out, scale, out),
+        ]
+
+    def _sigmoid_calls(self, x: np.ndarray, out: np.ndarray) -> list[Callable[[], object]]:
+        t = np.empty(x.shape, _INT)
+        return [
+            partial(np.fmax, x, _SIGMOID_LOW, out),
+            partial(np.fmin, out, _SIGMOID_HIGH, out),
+            partial(np.multiply, out, self._sigmoid_unit, out),
             # Towards zero: the floor of the magnitude.
-            return np.multiply(self._sigmoid.vector(units.astype(_INT)), self._half, out)
+            partial(np.copyto, t, out, "unsafe"),
+            *self._sigmoid.calls(t, out),
+            partial(np.multiply, out, self._half, out),
+        ]
+
+    def _reciprocal_calls(self, x: np.ndarray, out: np.ndarray) -> list[Callable[[], object]]:
+        fraction, exponent = np.empty(x.shape, _INT), np.empty(x.shape, _INT)
+        return [
+            lambda: self._split(x, fraction, exponent),
+            *self._reciprocal.calls(fraction, out),
+            lambda: np.copysign(np.ldexp(out / self._one, -1 - exponent), x, out),
+        ]
+
+    def _rsqrt_calls(self, x: np.ndarray, out: np.ndarray) -> list[Callable[[], object]]:
+        field, exponent = np.empty(x.shape, _INT), np.empty(x.shape, _INT)
+        return [
+            lambda: self._split(x, field, exponent),
+            lambda: np.add(field, (exponent & 1) * self._one, field),
+            *self._rsqrt.calls(field, out),
+            lambda: np.ldexp(out / self._one, -1 - (exponent >> 1), out),
+        ]
+
+    def _split(self, x: np.ndarray, fraction: np.ndarray, exponent: np.ndarray) -> None:
+        """Fraction, in units of the significand's last place, and exponent of a magnitude."""
         raw = np.ascontiguousarray(x, np.float64).view(_INT)
-        fraction = (raw >> self._double_drop) & self._fraction_mask
+        np.bitwise_and(raw >> self._double_drop, self._fraction_mask, fraction)
         # A zero, which is outside the domain, becomes a small number: no later product overflows float64.
-        exponent = np.maximum(((raw >> 52) & 2047) - 1023, -EXPONENT_BIAS)
-        if function is Function.RECIPROCAL:
-            return np.copysign(np.ldexp(self._reciprocal.vector(fraction) / self._one, -1 - exponent), x, out)
-        significand = self._rsqrt.vector(fraction + (exponent & 1) * self._one)
-        return np.ldexp(significand / self._one, -1 - (exponent >> 1), out)
+        np.maximum(((raw >> 52) & 2047) - 1023, -EXPONENT_BIAS, out=exponent)
 
     def scalar(self, function: Function, x: float) -> float:
         """The value for one argument, which must not be zero for RECIPROCAL and RSQRT."""

@@ -6,8 +6,9 @@ one is computed step by step, as the ISA defines it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import EllipsisType
 from typing import Literal
 
@@ -39,26 +40,24 @@ _SCALES = list(BLOCK_UNIT / ACCUMULATOR_UNIT[:, None])
 class _Nest:
     """Views of the memories for a nest of ``blocks`` x ``groups`` steps whose sums over the blocks are wanted.
 
-    weights : (blocks, groups * rows, cols), or (blocks, groups, rows, cols) where words do not lie side by side
-    act : (blocks, cols, 1), or (blocks, groups, cols, 1)
-    codes : (blocks,), or (blocks, groups) where every step has a block of its own
+    multiply : makes the products of all steps, in ``sums``
+    codes : of the activations, (blocks,), or (blocks, groups) where every step has a block of its own
+    is_shared : whether all groups share the block
     entries : (groups, rows) of the accumulators, and bases : (groups,)
     reach : no sum of the nest, with all codes equal to the base, is larger
     excess : with a code that is larger by more than that, an overflow on the way cannot be ruled out
-    products : room for what the matrix unit makes, by blocks as ``weights`` without columns, and 1
-    sums : the same, (blocks, groups * rows)
+    sums : room for what the matrix unit makes, (blocks, groups * rows)
     totals : room for the sums over the blocks, (groups, rows), and flat : the same, (groups * rows,)
     """
 
     blocks: int
-    weights: np.ndarray
-    act: np.ndarray
+    multiply: Callable[[], object]
     codes: np.ndarray
+    is_shared: bool
     entries: np.ndarray
     bases: np.ndarray
     reach: float
     excess: int
-    products: np.ndarray
     sums: np.ndarray
     totals: np.ndarray
     flat: np.ndarray
@@ -111,7 +110,10 @@ class Matmul:
         """Write the accumulator entries."""
         # A sum of -0 becomes +0.
         np.add(self._totals, _ZERO, self._entries)
-        self._bases[self._touched] = self._base
+        if self._touched is ...:
+            self._bases.fill(self._base)
+        else:
+            self._bases[self._touched] = self._base
 
     def _check_range(self, inner: int, outer: int, first: int) -> None:
         """Raise the first `Trap` of counts and addresses, if any."""
@@ -124,9 +126,9 @@ class Matmul:
             ("act", op["act"], state.act, mxm.ACT_READ),
             ("acc", op["acc"], state.acc, self._accumulate_cycle),
         ):
-            ends = [start + i * op[f"{operand}_inner"] + o * op[f"{operand}_outer"]
-                    for i in (0, inner - 1) for o in (0, outer - 1)]  # fmt: skip
-            if min(ends) < 0 or max(ends) >= len(memory):
+            spans = (inner - 1) * op[f"{operand}_inner"], (outer - 1) * op[f"{operand}_outer"]
+            lowest, highest = (start + bound(0, spans[0]) + bound(0, spans[1]) for bound in (min, max))
+            if lowest < 0 or highest >= len(memory):
                 addresses = mxm.steps(op, inner, outer, operand, start)
                 outside = (addresses < 0) | (addresses >= len(memory))
                 late.append(state.cycles + cycle + int(outside.argmax()))
@@ -162,27 +164,29 @@ class Matmul:
         else:
             weights = view(state.wmem, first, (blocks, groups, rows, cols), (weights_block, weights_group))
             loops, act_strides = (blocks, groups), (act_block, act_group)
-        act = view(state.act, self.op["act"], (*loops, cols), act_strides)[..., None]
+        act = view(state.act, self.op["act"], (*loops, cols), act_strides)
         codes = view(state.act_codes, self.op["act"], loops, act_strides)
         entries = stepped(self.op["acc"], groups, stride["acc"][1])
         sums, totals = np.empty((blocks, groups * rows)), np.empty((groups, rows))
-        products = sums.reshape(*weights.shape[:-1], 1)
+        multiply = partial(np.matmul, weights, act[..., None], sums.reshape(*weights.shape[:-1], 1))
+        if blocks == 1 and weights.ndim == 3:
+            multiply = partial(weights[0].dot, act[0], sums[0])  # the same in half the time
         reach = blocks * self._step_limit
         excess = min(math.ceil(math.log2(_LIMIT / reach)) - 1, ACCUMULATOR_HEADROOM)
-        return _Nest(blocks, weights, act, codes, state.acc[entries], state.acc_bases[entries], reach, excess,
-                     products, sums, totals, totals.reshape(-1))  # fmt: skip
+        return _Nest(blocks, multiply, codes, len(loops) == 1, state.acc[entries], state.acc_bases[entries], reach,
+                     excess, sums, totals, totals.reshape(-1))  # fmt: skip
 
     def _compute_nest(self, nest: _Nest) -> bool:
         """The whole nest at once; False where an overflow on the way cannot be ruled out."""
         base, totals = self._base, nest.totals
-        codes = nest.codes.ravel().tolist()
-        smallest, excess = min(codes), max(codes) - base
-        if not smallest:  # blocks of zeros, whatever the base
-            smallest = min((code for code in codes if code), default=base)
+        codes = nest.codes.tolist() if nest.is_shared else nest.codes.ravel().tolist()
+        excess = max(codes) - base
         if excess > nest.excess:
             return False
-        np.matmul(nest.weights, nest.act, nest.products)
-        if nest.codes.ndim == 1 and smallest >= base - ACCUMULATOR_FRACTION_BITS:
+        nest.multiply()
+        lowest = base - ACCUMULATOR_FRACTION_BITS
+        # Blocks of zeros are aligned with every base.
+        if nest.is_shared and (min(codes) >= lowest or all(code >= lowest for code in codes if code)):
             # All shifts are to the left: nothing is floored, and the sum over the blocks is a product itself.
             _SCALES[base].take(nest.codes).dot(nest.sums, nest.flat)
         else:

@@ -52,6 +52,7 @@ class Pass:
         self._write = Write(op["write"])
         self._reduce = Reduce(op["reduce"])
         self._quantise = Quantise(op["quantise"])
+        self._is_to_blocks = self._quantise in TO_BLOCKS
         self._function = Function(op["function"])
         self._has_domain = self._function in (Function.RECIPROCAL, Function.RSQRT)
         self._static_fault = self._find_static_fault()
@@ -64,7 +65,7 @@ class Pass:
         self._bases = self._walk("x", state.acc_bases, read)
         self._d = self._walk("d", state.smem if self._write is Write.SMEM else state.vmem, self._stages.result)
         landed = self._stages.result + vxm.quantise_latency(state.config)
-        self._q = self._walk("q", state.act if self._quantise in TO_BLOCKS else state.wmem, landed)
+        self._q = self._walk("q", state.act if self._is_to_blocks else state.wmem, landed)
         self._q_codes = self._walk("q", state.act_codes, landed)
         self._chains: dict[int, Chain] = {}
         self._chain: Chain
@@ -98,8 +99,8 @@ class Pass:
             self._reduced = self._reduction(chain)
         if traps:
             raise min(traps, key=lambda trap: (trap.cycle, trap.fault))
-        if self._quantise in TO_BLOCKS:
-            for call in self._quantiser(chain).calls:
+        if self._is_to_blocks:
+            for call in chain.quantiser.calls:
                 call()
         elif self._quantise is not Quantise.NONE:
             self._quantised, clamped = quantise_static(chain.result)
@@ -115,8 +116,8 @@ class Pass:
                 register = (self.op["reduce_reg"] + offset) % REGISTERS
                 if register:
                     self.state.registers[register] = word
-        if self._quantise in TO_BLOCKS:
-            self.state.trackers[self.op["tracker"]] = max(self._quantiser(self._chain).codes.tolist())
+        if self._is_to_blocks:
+            self.state.trackers[self.op["tracker"]] = max(self._chain.quantiser.codes.tolist())
         elif self._quantise is not Quantise.NONE:
             self._commit_weights()
 
@@ -166,11 +167,11 @@ class Pass:
             pairs.append((self._d.written(count, self._interval), chain.result))
         block = self.op["block"]
         blocks = -(-count // block)
-        if self._quantise in TO_BLOCKS:
-            quantised = self._quantiser(chain).quantised
+        if self._is_to_blocks:
+            quantised = chain.quantiser.quantised
             written, width = self._q.written(blocks, block), quantised.shape[1]
             pairs += [
-                (self._q_codes.written(blocks, block), self._quantiser(chain).codes),
+                (self._q_codes.written(blocks, block), chain.quantiser.codes),
                 (written[:, :width], quantised),
                 (written[:, width:], np.zeros((blocks, self.state.config.cols - width))),
             ]
@@ -180,13 +181,11 @@ class Pass:
             self._written_words = self._q.written(count)
         return [(target, source[-len(target) :]) for target, source in pairs if target.size]
 
-    def _quantiser(self, chain: Chain) -> BlockQuantiser | IntegerQuantiser:
-        return chain.integer_quantiser if self._quantise is Quantise.INTEGERS else chain.block_quantiser
-
     def _make_chain(self, count: int) -> Chain:
         """The units, for ``count`` vectors."""
         op, stages = self.op, self._stages
-        chain = Chain(self.arithmetic, count, self._rows, op["block"])
+        make_quantiser = IntegerQuantiser if self._quantise is Quantise.INTEGERS else BlockQuantiser
+        chain = Chain(self.arithmetic, count, self._rows, op["block"], make_quantiser)
         chain.start(*self._bound_source(count))
         if self._source is Source.ACC:
             chain.add_conversion(*self._bound(self._bases, count), stages.convert + vxm.CONVERT)
