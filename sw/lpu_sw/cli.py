@@ -20,7 +20,6 @@ from rich.progress import Progress
 from lpu_sw.asm import assemble_file, disassemble
 from lpu_sw.bench import bench, figures_table
 from lpu_sw.check import check
-from lpu_sw.compiler.layout import Layout
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama, facts_to_metadata, inbox_words
 from lpu_sw.docs import write_pages, write_parts
 from lpu_sw.engines import EngineError, load_sections
@@ -304,8 +303,7 @@ def profiling(
     title = f"{model.stem} on {tile}, position {position}"
     _write_json(trace, chrome_trace(shown.timeline.events(), title))
     if html is not None:
-        layout = Layout(compiled.program.config, llama.config, compiled.facts.context)
-        html.write_text(report(shown, layout, title), encoding="utf-8")
+        html.write_text(report(shown, compiled.stretches, title), encoding="utf-8")
     if write is not None:
         positions = (0, compiled.facts.context // 2 - 1, compiled.facts.context - 1)
         several = [profile(compiled, llama.config, each) for each in positions]

@@ -3,21 +3,39 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import TileConfig
 from lpu_isa.fields import REGISTERS, Operation
 from lpu_isa.tables import Function
 from lpu_isa.vxm import TO_BLOCKS, Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
-from .compiler.layout import Layout
-from .compiler.lower import Lowering, Register, kind_of
-from .model import LlamaConfig
+from .compiler.calibrate import Ranges
+from .compiler.llama import Compilation
+from .compiler.lowering import tile as tile_region
+from .compiler.registers import Register
+from .compiler.step import kind_of
+from .model import LlamaConfig, LlamaModel, layer_shapes, model_shapes
 
 __all__ = ["PassKind", "passes"]
 
 _MODEL = LlamaConfig(64, 172, 5, 8, 4, 8, 512, 512)
 """The sizes of stories260K: its heads of 8 share activation blocks, which is the harder case."""
 _CONTEXT = 128
+
+
+_EVERY_HEAD = np.ones((_MODEL.n_layers, _MODEL.n_kv_heads))
+_RANGES = Ranges(_EVERY_HEAD, _EVERY_HEAD, 1.0, 1.0, 1.0, 1.0, 1.0)
+"""Numbers decide nothing about passes."""
+
+
+def _model() -> LlamaModel:
+    """A model of these sizes, all zeros."""
+    shapes = model_shapes(_MODEL)
+    for layer in range(_MODEL.n_layers):
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in layer_shapes(_MODEL).items()}
+    return LlamaModel.from_tensors(_MODEL, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
 
 
 class PassKind(NamedTuple):
@@ -34,11 +52,10 @@ class PassKind(NamedTuple):
 
 def passes(tile: TileConfig) -> list[PassKind]:
     """The passes of one layer, each kind once, in the order of their first appearance."""
-    layout = Layout(tile, _MODEL, _CONTEXT)
-    lowering = Lowering(layout, dict.fromkeys(("hidden", "queries", "attended", "gated", "final"), 1.0), 512)
+    layout = Compilation(_model(), tile, context=_CONTEXT, ranges=_RANGES).layout
     isa = BundleFormat(tile)
     kinds: dict[str, PassKind] = {}
-    for step in lowering.layer(lowering.layout.context):
+    for step in tile_region(layout, layout.graph.regions[1]):
         if "vxm" in step.operations:
             name = kind_of(step.name)
             kind = PassKind(name, 1, *_row(isa, step.operations["vxm"]))

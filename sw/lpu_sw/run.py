@@ -9,8 +9,7 @@ from typing import Any
 
 from lpu_isa.config import SHAPES, TileConfig
 from lpu_isa.fingerprint import fingerprint
-from lpu_sw.compiler.layout import largest_context
-from lpu_sw.compiler.llama import compile_llama
+from lpu_sw.compiler.llama import Compilation
 from lpu_sw.engines import Engine, Job, find_engine
 from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import Tokenizer, load_tokenizer
@@ -243,14 +242,12 @@ def plan_run(
         tuple(tokenizer.encode(prompt)), 0, next(iter(model.config.stop_ids), -1), temperature, seed
     )  # fmt: skip
     held = min(context or model.config.max_positions, model.config.max_positions)
+    started, compilation = time.perf_counter(), None
     if engine.needs_tile:
-        # Where no context fits, the compiler says which memory is short.
-        held = context or largest_context(tile, model.config) or held
+        compilation = Compilation(model, tile, tokenizer.vocab_size, context)
+        held = compilation.layout.context
     check_request(request, held)
-    started, compiled = time.perf_counter(), None
-    if engine.needs_tile:
-        compiled = compile_llama(model, tile, tokenizer.vocab_size, context)
-        held = compiled.facts.context
+    compiled = compilation.compiled if compilation else None
     compile_seconds = time.perf_counter() - started
     request = replace(request, positions=min(len(request.prompt) + tokens - 1, held))
     job = Job(model, request, tokenizer.vocab_size, compiled)

@@ -5,8 +5,8 @@ import pytest
 
 from lpu_isa.config import SHAPES, TileConfig
 from lpu_sw.compiler.calibrate import calibrate
-from lpu_sw.compiler.layout import DoesNotFit, Layout, largest_context
-from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
+from lpu_sw.compiler.llama import Compilation, CompiledLlama, compile_llama, inbox_words
+from lpu_sw.compiler.memory import DoesNotFit, Memory
 from lpu_sw.frontends import load_model
 from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.reference.llama import FloatLlama
@@ -132,7 +132,8 @@ def test_a_model_that_does_not_fit_says_what_is_short(random_model):
     small = TileConfig(8, 16, wmem_words=128)
     with pytest.raises(DoesNotFit, match=r"weight SRAM of the 8x16 tile is short by \d+ words.*no context fits"):
         compile_llama(model, small)
-    tile = TileConfig(8, 16, wmem_words=Layout(SHAPES["8x16"], model.config, 32).weights["end"])
-    assert largest_context(tile, model.config) == 32
+    needed = Compilation(model, SHAPES["8x16"], context=32).layout.end(Memory.WEIGHTS)
+    tile = TileConfig(8, 16, wmem_words=needed)
+    assert Compilation(model, tile).layout.context == 32
     with pytest.raises(DoesNotFit, match="a context of 64 tokens needs.*the largest context that fits is 32 tokens"):
         compile_llama(model, tile, context=64)

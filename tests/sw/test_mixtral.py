@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from lpu_isa.config import SHAPES
 from lpu_sw.check import check
 from lpu_sw.compiler.calibrate import calibrate
-from lpu_sw.compiler.layout import DoesNotFit
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
+from lpu_sw.compiler.memory import DoesNotFit
 from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.heldout import read_stories, story_tokens

@@ -7,13 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from lpu_isa.config import SHAPES
-from lpu_sw.compiler.layout import Layout
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama
 from lpu_sw.engines import SimDevice
 from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.profile.figures import Profile, floor_macs, profile
 from lpu_sw.profile.page import stall_table
-from lpu_sw.profile.report import regions, report
+from lpu_sw.profile.report import report
 from lpu_sw.profile.stalls import Cause
 from lpu_sw.profile.timeline import Run, token_timeline
 from lpu_sw.profile.trace import chrome_trace
@@ -127,20 +126,20 @@ def test_the_memory_map_covers_every_word_once(compiled: CompiledLlama) -> None:
     depths = {"weight SRAM": tile.wmem_words, "scale SRAM": tile.smem_words, "vector SRAM": tile.vmem_words,
               "activation buffer": tile.act_blocks, "accumulators": tile.accumulators}  # fmt: skip
     at = dict.fromkeys(depths, 0)
-    for region in regions(Layout(tile, AWKWARD, compiled.facts.context)):
+    for region in compiled.stretches:
         assert region.first == at[region.memory] and region.words > 0, region
         at[region.memory] += region.words
     assert at == depths
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else(figures: Profile, compiled: CompiledLlama) -> None:
-    page = report(figures, Layout(SHAPES["4x4"], AWKWARD, compiled.facts.context), "a <token>")
+    page = report(figures, compiled.stretches, "a <token>")
     root = ElementTree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
     assert [element.text for element in root.iter("title")][0] == "a <token>"
     assert not {element.tag for element in root.iter()} & {"script", "link", "img"}
     tips = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}title")]
     assert sum(tip.startswith("layer 1 / gate ") for tip in tips) > 0
-    assert any(tip.startswith("layer 0 / keys: words") for tip in tips)
+    assert any(tip.startswith("layer 0 / keys.cache: words") for tip in tips)
 
 
 @pytest.mark.parametrize("position", [-1, LAST + 1])

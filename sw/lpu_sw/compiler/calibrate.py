@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lpu_sw.model import LlamaModel
+from lpu_isa.formats import QUANTISED_MAX
+from lpu_sw.frontends.language_graph import LOG2_E
+from lpu_sw.model import LlamaConfig, LlamaModel
 from lpu_sw.reference.llama import FloatLlama
 from lpu_sw.sampling import Sampler
 
-__all__ = ["Ranges", "calibrate"]
+__all__ = ["Ranges", "block_magnitudes", "calibrate", "query_factor", "static_scales"]
 
 STORIES = 4
 STORY_TOKENS = 128
@@ -65,3 +67,24 @@ def calibrate(model: LlamaModel, stories: list[list[int]] | None = None) -> Rang
     for story in sample_stories(model) if stories is None else stories:
         FloatLlama(model, observe).forward(story[: config.max_positions])
     return Ranges(keys, values, **largest)
+
+
+def static_scales(seen: np.ndarray) -> np.ndarray:
+    """Scale of one unit of a cached key or value, a layer and head: the largest magnitude seen becomes 127."""
+    return np.where(seen == 0, 1.0, seen) / QUANTISED_MAX
+
+
+def query_factor(ranges: Ranges, head_dim: int) -> np.ndarray:
+    """What queries are multiplied by so that query times cached key is a score's exponent of two, a layer and head."""
+    return static_scales(ranges.keys) * (LOG2_E / np.sqrt(head_dim))
+
+
+def block_magnitudes(config: LlamaConfig, ranges: Ranges) -> dict[str, float]:
+    """Largest magnitude of each kind of activation block as the tile holds it, constants folded in."""
+    return {
+        "hidden": ranges.hidden,
+        "queries": ranges.queries * float(query_factor(ranges, config.head_dim).max()),
+        "attended": ranges.attended,
+        "gated": ranges.gated,
+        "final": ranges.final * np.sqrt(config.dim),
+    }

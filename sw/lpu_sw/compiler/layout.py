@@ -1,290 +1,271 @@
-"""Where everything lies: the memory map of a Llama on one tile."""
+"""Pass `layout`: where everything lies.
 
-from dataclasses import dataclass
-from functools import cached_property
+Operators say what they need of each memory (`rules`), and it is put one after another, in their order. Weights, scales
+and caches of the region that repeats come last: a round's lie together, and all rounds have one stride.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from lpu_isa.config import TileConfig
-from lpu_sw.model import LlamaConfig
+from lpu_sw.graph.graph import Graph
+from lpu_sw.graph.tensor import Tensor
 
-__all__ = ["DoesNotFit", "Layout", "largest_context"]
+from .memory import RING, Demand, DoesNotFit, Memory, Sizes
+from .registers import SCALARS, Register
+from .rules import rule_of
 
-ROTARY_RADIX = 16
-"""A position's angle is the sum of two table entries: position // 16 and position mod 16."""
+__all__ = ["Layout", "Place", "Stretch", "largest_context"]
 
-MOST_CHOSEN = 2
-"""Experts of a token: each takes three scalar registers."""
-
-
-class DoesNotFit(ValueError):
-    """A model that a tile cannot hold: which memory is short and by how much, and the largest context that fits."""
+_ROUNDS = {Memory.WEIGHTS: Register.LAYER, Memory.SCALES: Register.SCALES}
+"""Memories in which each round of a region has words of its own, and the register that holds where they start."""
 
 
-def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
-    return -(-a // b)
+class Place(NamedTuple):
+    """First word of a tensor, to which a register's value is added."""
+
+    address: int
+    register: int
 
 
-@dataclass(frozen=True)
+class Stretch(NamedTuple):
+    """Words ``first .. first + words`` of a memory."""
+
+    memory: str
+    name: str
+    first: int
+    words: int
+
+
+@dataclass
+class _Stack:
+    """Words one after another: where each demand starts, and the words of all."""
+
+    at: dict[str, int] = field(default_factory=dict)
+    end: int = 0
+
+    def put(self, demand: Demand, words: int | None = None) -> None:
+        self.at[demand.name] = self.end
+        self.end += demand.words if words is None else words
+
+
 class Layout:
-    """Memory map for a model with a cache of ``context`` tokens.
+    """The memory map of a graph on a tile, with caches of ``context`` positions.
 
-    Heads are padded to ``head_words`` whole vectors: one where a head fits a vector, else whole activation blocks.
-    Weight matrices lie block of inputs by block of inputs (see `asm.matrix.weight_words`); a layer's weights and its
-    caches follow one another, layers have one stride.
+    rounds : of the region that repeats; 1 where none does.
     """
 
-    tile: TileConfig
-    model: LlamaConfig
-    context: int
+    def __init__(self, graph: Graph, tile: TileConfig, context: int) -> None:
+        self.graph, self.tile, self.context = graph, tile, context
+        self.sizes = Sizes(tile, context)
+        self.rounds = next((region.rounds for region in graph.regions if region.is_repeated), 1)
+        self._demands: dict[Memory, dict[str, Demand]] = {memory: {} for memory in Memory}
+        self._regions: dict[tuple[Memory, str], list[str]] = defaultdict(list)
+        self._is_repeated = {region.name: region.is_repeated for region in graph.regions}
+        for region in graph.regions:
+            for node in region.nodes:
+                for demand in rule_of(node).demands(node, graph, self.sizes):
+                    known = self._demands[demand.memory].get(demand.name, demand)
+                    larger = replace(known, words=max(known.words, demand.words))
+                    self._demands[demand.memory][demand.name] = larger
+                    self._regions[demand.memory, demand.name].append(region.name)
+        self._once = {memory: self._stack(memory) for memory in Memory}
+        self._each = {memory: self._round_stack(memory) for memory in _ROUNDS}
+        self.registers = self._scalars()
 
-    # Vectors, groups of outputs and blocks of inputs.
+    def _stack(self, memory: Memory) -> _Stack:
+        """Demands of a memory that do not differ from round to round."""
+        stack = _Stack()
+        demands = [d for d in self._demands[memory].values() if not self._is_of_round(d) and d.name != RING]
+        if memory is Memory.BLOCKS:
+            # What only one region uses may lie where another region has something else.
+            shared = [d for d in demands if len(set(self._regions[memory, d.name])) > 1]
+            for demand in shared:
+                stack.put(demand)
+            start, ends = stack.end, [stack.end]
+            for region in self.graph.regions:
+                stack.end = start
+                for demand in demands:
+                    if demand not in shared and region.name in self._regions[memory, demand.name]:
+                        stack.put(demand)
+                ends.append(stack.end)
+            stack.end = max(ends)
+            return stack
+        for demand in demands:
+            stack.put(demand)
+        return stack
 
-    @property
-    def dim_words(self) -> int:
-        """Vectors of the residual stream, and groups of outputs as wide."""
-        return ceil_div(self.model.dim, self.tile.rows)
+    def _round_stack(self, memory: Memory) -> _Stack:
+        """Demands of a round, from its base; those of experts together, an expert's one after another."""
+        stack, expert = _Stack(), self._expert_stack(memory)
+        for demand in self._demands[memory].values():
+            if self._is_of_round(demand) and not demand.experts:
+                stack.put(demand)
+            elif demand.experts and demand.name == next(iter(expert.at)):
+                start = stack.end
+                stack.end += demand.experts * expert.end
+                stack.at |= {name: start + at for name, at in expert.at.items()}
+        return stack
 
-    @property
-    def dim_blocks(self) -> int:
-        """Activation blocks of the residual stream."""
-        return ceil_div(self.model.dim, self.tile.cols)
+    def _expert_stack(self, memory: Memory) -> _Stack:
+        stack = _Stack()
+        for demand in self._demands[memory].values():
+            if demand.experts:
+                stack.put(demand)
+        return stack
 
-    @property
-    def head_words(self) -> int:
-        """Vectors of a head."""
-        if self.model.head_dim <= self.tile.rows:
-            return 1
-        return ceil_div(self.model.head_dim, self.tile.cols) * self.tile.words_per_block
+    def _is_of_round(self, demand: Demand) -> bool:
+        """Whether each round of a region has words of its own: not of constants that all rounds share."""
+        shared = demand.constant is not None and not demand.constant.rounds
+        (first, *_) = self._regions[demand.memory, demand.name]
+        return demand.memory in _ROUNDS and self._is_repeated[first] and not shared
 
-    @property
-    def head_blocks(self) -> int:
-        """Activation blocks of one head's query."""
-        return ceil_div(self.head_words, self.tile.words_per_block)
+    def _scalars(self) -> dict[Tensor, int]:
+        """Registers of the graph's scalars: one for all that stand for a carried one, the others by region."""
+        registers: dict[Tensor, int] = {}
+        free = SCALARS.start
+        for region in self.graph.regions:
+            for inside, (outside, made) in region.carried.items():
+                if rule_of_maker(self.graph, outside):
+                    registers |= dict.fromkeys((inside, outside, made), free)
+                    free += 1
+        for region in self.graph.regions:
+            at = free
+            for node in region.nodes:
+                if rule_of(node).makes_scalar and node.output not in registers:
+                    registers[node.output] = at
+                    at += 1
+            assert at <= SCALARS.stop, f"{at - SCALARS.stop} scalars too many in region {region.name}"
+        return registers
 
-    @property
-    def heads_per_block(self) -> int:
-        """Heads whose attention results share a block of the output matmul (1 where a head fills blocks)."""
-        return self.tile.words_per_block if self.head_words == 1 else 1
+    # Where things lie
 
-    @property
-    def attended_blocks(self) -> int:
-        """Activation blocks of all heads' attention results."""
-        return ceil_div(self.model.n_heads * self.head_words, self.tile.words_per_block)
+    def place(self, memory: Memory, name: str) -> Place:
+        """Where something lies. With experts: of the first one, and without the register."""
+        demand = self._demands[memory][name]
+        if not self._is_of_round(demand):
+            return Place(self._once[memory].at[name], Register.ZERO)
+        return Place(self._each[memory].at[name], _ROUNDS[memory])
 
-    @property
-    def kv_words(self) -> int:
-        """Vectors (groups of outputs) of all keys, or all values."""
-        return self.model.n_kv_heads * self.head_words
+    def base(self, memory: Memory) -> int:
+        """First word of the first round."""
+        return self._once[memory].end
 
-    @property
-    def query_words(self) -> int:
-        """Vectors (groups of outputs) of all queries."""
-        return self.model.n_heads * self.head_words
+    def stride(self, memory: Memory) -> int:
+        """Words from a round to the next."""
+        return self._each[memory].end
 
-    @property
-    def qkv_groups(self) -> int:
-        """Groups of outputs of the matrix of keys, queries and values, in this order."""
-        return 2 * self.kv_words + self.query_words
+    def expert_stride(self, memory: Memory) -> int:
+        """Words from an expert to the next."""
+        return self._expert_stack(memory).end
 
-    @property
-    def hidden_words(self) -> int:
-        """Vectors between gate/up and down."""
-        return ceil_div(self.model.hidden_dim, self.tile.rows)
-
-    @property
-    def hidden_blocks(self) -> int:
-        """Activation blocks between gate/up and down."""
-        return ceil_div(self.hidden_words, self.tile.words_per_block)
-
-    @property
-    def router_words(self) -> int:
-        """Vectors (groups of outputs) of the router: one, where there are experts."""
-        return min(self.model.n_experts, 1)
-
-    @property
-    def vocab_groups(self) -> int:
-        """Groups of outputs of the classifier."""
-        return ceil_div(self.model.vocab_size, self.tile.rows)
-
-    # Weight SRAM, counted from a layer's base unless it says otherwise.
-
-    @property
-    def key_groups(self) -> int:
-        """Weight words of one block of one head's keys: ``rows`` tokens each."""
-        return ceil_div(self.context, self.tile.rows)
-
-    @property
-    def value_steps(self) -> int:
-        """Weight words of one vector of one head's values: ``cols`` tokens each."""
-        return ceil_div(self.context, self.tile.cols)
-
-    @property
-    def feed_forwards(self) -> int:
-        """Sets of gate, up and down that a layer has: one, or one for each expert."""
-        return max(self.model.n_experts, 1)
-
-    @cached_property
-    def expert(self) -> dict[str, int]:
-        """First word of gate, up and down from the first of them, and ``end``."""
-        return _stack({
-            "gate": self.dim_blocks * self.hidden_words,
-            "up": self.dim_blocks * self.hidden_words,
-            "down": self.hidden_blocks * self.dim_words,
-        })  # fmt: skip
-
-    @cached_property
-    def layer(self) -> dict[str, int]:
-        """First word of each region of a layer, and ``end``."""
-        sizes = {
-            "qkv": self.dim_blocks * self.qkv_groups,
-            "o": self.attended_blocks * self.dim_words,
-            "router": self.dim_blocks * self.router_words,
-            "feed_forward": self.feed_forwards * self.expert["end"],
-            "keys": self.model.n_kv_heads * self.head_blocks * self.key_groups,
-            "values": self.kv_words * self.value_steps,
-        }
-        return _stack(sizes)
-
-    @cached_property
-    def weights(self) -> dict[str, int]:
-        """Absolute first words: ``classifier``, ``embedding`` (the same when tied), ``layers``, and ``end``."""
-        table = self.dim_blocks * self.vocab_groups
-        sizes = {"classifier": table, "embedding": 0 if self.model.tied else table}
-        at = _stack({**sizes, "layers": self.model.n_layers * self.layer["end"]})
-        if self.model.tied:
-            at["embedding"] = at["classifier"]
-        return at
-
-    # Scale SRAM.
-
-    @cached_property
-    def expert_scales(self) -> dict[str, int]:
-        """First scale word of gate, up and down from the first of them, and ``end``."""
-        return _stack({"gate": self.hidden_words, "up": self.hidden_words, "down": self.dim_words})
-
-    @cached_property
-    def layer_scales(self) -> dict[str, int]:
-        """First scale word of each matrix of a layer, counted from the layer's base, and ``end``."""
-        return _stack({
-            "qkv": self.qkv_groups,
-            "o": self.dim_words,
-            "router": self.router_words,
-            "feed_forward": self.feed_forwards * self.expert_scales["end"],
-            "attended": self.model.n_heads,
-        })  # fmt: skip
-
-    @cached_property
-    def scales(self) -> dict[str, int]:
-        """Absolute first scale words; ``cos`` and ``sin`` are written for each token."""
-        sizes = {
-            "classifier": self.vocab_groups,
-            "embedding": 0 if self.model.tied else self.vocab_groups,
-            "cos": self.head_words,
-            "sin": self.head_words,
-            "layers": self.model.n_layers * self.layer_scales["end"],
-        }
-        at = _stack(sizes)
-        if self.model.tied:
-            at["embedding"] = at["classifier"]
-        return at
-
-    # Vector SRAM.
+    def end(self, memory: Memory) -> int:
+        """Words that are taken, the ring apart."""
+        return self._once[memory].end + (self.rounds * self.stride(memory) if memory in _ROUNDS else 0)
 
     @property
-    def rotary_high(self) -> int:
-        """Entries of the table of position // 16."""
-        return ceil_div(self.context, ROTARY_RADIX)
-
-    @cached_property
-    def vectors(self) -> dict[str, int]:
-        """First vector SRAM word of everything; rotary tables lie vector of the head by vector of the head."""
-        return _stack({
-            "hidden": self.dim_words,
-            "final_gain": self.dim_words,
-            "turned": self.kv_words + self.query_words,
-            "swapped": self.kv_words + self.query_words,
-            "gate": self.hidden_words,
-            "silu": self.hidden_words,
-            "high_cos": self.head_words * self.rotary_high,
-            "high_sin": self.head_words * self.rotary_high,
-            "low_cos": self.head_words * ROTARY_RADIX,
-            "low_sin": self.head_words * ROTARY_RADIX,
-            "product": 4 * self.head_words,
-            "logits": self.vocab_groups,
-            "router": self.router_words,
-            "shares": self.router_words,
-            "zero": self.router_words,
-            "masks": self.model.n_experts,
-        })  # fmt: skip
-
-    # Activation buffer and accumulators.
-
-    @cached_property
-    def blocks(self) -> dict[str, int]:
-        """First activation block of each use; the rest from ``ring`` on belongs to softmax numerators."""
-        return _stack({
-            "hidden": self.dim_blocks,
-            "queries": self.model.n_heads * self.head_blocks,
-            "attended": self.attended_blocks,
-            "gated": self.hidden_blocks,
-            "ring": 0,
-        })  # fmt: skip
+    def ring_blocks(self) -> int:
+        """First activation block of those that are taken in turn."""
+        return self.end(Memory.BLOCKS)
 
     @property
-    def kept_accumulators(self) -> int:
-        """First accumulator of those that a matmul walked over many operations keeps."""
-        return self.tile.accumulators - self.dim_words
+    def ring_accumulators(self) -> int:
+        """Accumulators that are taken in turn, from 0 on; the others follow."""
+        return self.tile.accumulators - self.end(Memory.ACCUMULATORS)
 
-    @property
-    def attended_accumulators(self) -> int:
-        """First accumulator of two sets, in turn, for the results of the heads that share a block; below is a ring."""
-        return self.kept_accumulators - 2 * self.heads_per_block * self.head_words
+    def accumulators(self, name: str) -> int:
+        """First accumulator of those with a name."""
+        return self.ring_accumulators + self._once[Memory.ACCUMULATORS].at[name]
+
+    # What follows from it
+
+    def contents(self, memory: Memory) -> np.ndarray:
+        """What a memory holds before the program runs: int8 (words, rows, cols) or float64 (words, rows)."""
+        tile = self.tile
+        if memory is Memory.WEIGHTS:
+            words = np.zeros((self.end(memory), tile.rows, tile.cols), np.int8)
+        else:
+            words = np.zeros((self.end(memory), tile.rows))
+        for demand in self._demands[memory].values():
+            if demand.contents is None:
+                continue
+            at = self.place(memory, demand.name).address
+            rounds = range(self.rounds) if self._is_of_round(demand) else [None]
+            for number in rounds:
+                for expert in range(demand.experts) if demand.experts else [None]:
+                    index = tuple(i for i in (number, expert) if i is not None)
+                    made = demand.contents(index)
+                    first = at + (0 if number is None else self.base(memory) + number * self.stride(memory))
+                    first += (expert or 0) * self.expert_stride(memory)
+                    words[first : first + len(made)] = made
+        return words
 
     def check(self) -> None:
         """Raise `DoesNotFit` naming the memory that is short, what it has and what is needed."""
         tile = self.tile
-        if self.model.n_experts > tile.rows:
-            raise DoesNotFit(f"the model has {self.model.n_experts} experts, the {tile.name} tile takes {tile.rows}")
-        if self.model.experts_per_token > MOST_CHOSEN:
-            raise DoesNotFit(
-                f"a token goes through {self.model.experts_per_token} experts, the compiler takes {MOST_CHOSEN}"
-            )
-        for memory, need, have in (
-            ("weight SRAM", self.weights["end"], tile.wmem_words),
-            ("scale SRAM", self.scales["end"], tile.smem_words),
-            ("vector SRAM", self.vectors["end"], tile.vmem_words),
-            ("activation buffer", self.blocks["ring"] + self.value_steps, tile.act_blocks),
-            (
-                "accumulator bank",
-                tile.accumulators - self.attended_accumulators + max(self.key_groups, self.qkv_groups),
-                tile.accumulators,
-            ),
-        ):
-            if need > have:
-                raise DoesNotFit(
-                    f"the {memory} of the {tile.name} tile is short by {need - have} words: a context of "
-                    f"{self.context} tokens needs {need}, the tile has {have}"
-                )
+        have = {
+            Memory.WEIGHTS: tile.wmem_words,
+            Memory.SCALES: tile.smem_words,
+            Memory.VECTORS: tile.vmem_words,
+            Memory.BLOCKS: tile.act_blocks,
+            Memory.ACCUMULATORS: tile.accumulators,
+        }
+        for memory, words in have.items():
+            ring = self._demands[memory].get(RING)
+            need = self.end(memory) + (ring.words if ring else 0)
+            if need > words:
+                raise DoesNotFit(f"the {memory.value} of the {tile.name} tile is short by {need - words} words: a "
+                                 f"context of {self.context} tokens needs {need}, the tile has {words}")  # fmt: skip
+
+    def stretches(self) -> Iterator[Stretch]:
+        """The memory map, memory by memory in rising order; what is left over is ``free``."""
+        tile = self.tile
+        depths = {Memory.WEIGHTS: tile.wmem_words, Memory.SCALES: tile.smem_words, Memory.VECTORS: tile.vmem_words}
+        for memory, depth in depths.items():
+            yield from _stretches(memory, self._firsts(memory), depth)
+        blocks = sorted((at, name) for name, at in self._once[Memory.BLOCKS].at.items())
+        yield from _stretches(Memory.BLOCKS, [*blocks, (self.ring_blocks, RING)], tile.act_blocks)
+        kept = [(self.accumulators(name), name) for name in self._once[Memory.ACCUMULATORS].at]
+        yield from _stretches(Memory.ACCUMULATORS, [(0, RING), *kept], tile.accumulators)
+
+    def _firsts(self, memory: Memory) -> list[tuple[int, str]]:
+        firsts = [(at, name) for name, at in self._once[memory].at.items()]
+        if memory in _ROUNDS:
+            for number in range(self.rounds):
+                base = self.base(memory) + number * self.stride(memory)
+                for name, at in self._each[memory].at.items():
+                    for expert in range(self._demands[memory][name].experts or 1):
+                        of = f" / expert {expert}" if self._demands[memory][name].experts else ""
+                        firsts.append((base + at + expert * self.expert_stride(memory), f"layer {number}{of} / {name}"))
+        return [*sorted(firsts), (self.end(memory), "free")]
 
 
-def _stack(sizes: dict[str, int]) -> dict[str, int]:
-    at, places = 0, {}
-    for name, size in sizes.items():
-        places[name] = at
-        at += size
-    places["end"] = at
-    return places
+def _stretches(memory: Memory, firsts: list[tuple[int, str]], depth: int) -> Iterator[Stretch]:
+    ends = [first for first, _ in firsts[1:]] + [depth]
+    for (first, name), end in zip(firsts, ends, strict=True):
+        if end > first:
+            yield Stretch(memory.value, name, first, end - first)
 
 
-def largest_context(tile: TileConfig, model: LlamaConfig) -> int:
-    """Most tokens of cache that fit the tile, at most the model's own context; 0 when not even one block fits.
+def rule_of_maker(graph: Graph, tensor: Tensor) -> bool:
+    """Whether a tensor is a scalar that a node makes into a register."""
+    maker = graph.maker(tensor)
+    return maker is not None and rule_of(maker).makes_scalar
 
-    Contexts are whole numbers of activation blocks (``cols`` tokens), since a shorter one saves no memory.
+
+def largest_context(graph: Graph, tile: TileConfig, most: int) -> int:
+    """Most positions of cache that fit the tile, at most ``most``; 0 when not even one block fits.
+
+    Contexts are whole numbers of activation blocks (``cols`` positions), since a shorter one saves no memory.
     """
-    for context in range(ceil_div(model.max_positions, tile.cols) * tile.cols, 0, -tile.cols):
+    for context in range(-(-most // tile.cols) * tile.cols, 0, -tile.cols):
         try:
-            Layout(tile, model, context).check()
+            Layout(graph, tile, context).check()
         except DoesNotFit:
             continue
-        return min(context, model.max_positions)
+        return min(context, most)
     return 0

@@ -25,6 +25,11 @@ class Node:
         (output,) = self.outputs
         return output
 
+    def input(self, name: str) -> Tensor | None:
+        """An input by the operator's name for it; None where it is left out."""
+        at = self.operator.inputs.index(name)
+        return self.inputs[at] if at < len(self.inputs) else None
+
     @property
     def name(self) -> str:
         """The name of its first output."""
@@ -50,6 +55,11 @@ class Region:
     rounds: int = 1
     nodes: list[Node] = field(default_factory=list)
     carried: dict[Tensor, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it is a loop, of which each round goes on from the one before; be it of one round."""
+        return bool(self.carried)
 
     def add(self, name: str, operator: Operator, *inputs: Tensor) -> Tensor:
         """Append a node with one output, called ``name``. Raises GraphError, naming node and operator."""
@@ -89,7 +99,7 @@ class Region:
     def __str__(self) -> str:
         carried = "".join(f", {inside.name} from {outside.name}, then {made.name}"
                           for inside, (outside, made) in self.carried.items())  # fmt: skip
-        times = f", {self.rounds} times" if self.rounds > 1 else ""
+        times = f", {self.rounds} times" if self.is_repeated else ""
         return "\n".join([f"{self.name}{times}{carried}:", *(f"  {node}" for node in self.nodes)])
 
 
@@ -166,6 +176,10 @@ class Graph:
     def users(self, tensor: Tensor) -> list[Node]:
         """Nodes that take a tensor, in order."""
         return [node for node in self.nodes() if tensor in node.inputs]
+
+    def is_carried(self, tensor: Tensor) -> bool:
+        """Whether a region takes a tensor from outside, or from one round to the next."""
+        return any(tensor in (inside, *ends) for region in self.regions for inside, ends in region.carried.items())
 
     def __str__(self) -> str:
         return "\n".join([

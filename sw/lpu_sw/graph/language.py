@@ -122,23 +122,33 @@ class CacheAppend(Operator):
 
 @dataclass(frozen=True)
 class Attention(Operator):
-    """Softmax attention of query heads over the caches up to the position; key and value heads are shared evenly."""
+    """Attention of query heads over the caches up to the position; key and value heads are shared evenly.
 
-    inputs: ClassVar = ("queries", "keys", "values")
-    elements: ClassVar = dict.fromkeys(("keys", "values"), (ElementType.CACHE,))
+    The weight of a position is 2 ** (factor * query . key), over their sum; ``scale`` multiplies each head's result.
+    base : base code of the accumulators of queries times keys; 0 before anything is quantised.
+    """
 
-    def _infer(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[TensorType, ...]:
-        check_shared_heads(queries, keys, values)
+    factor: float
+    base: int = 0
+
+    inputs: ClassVar = ("queries", "keys", "values", "scale")
+    optional: ClassVar = 1
+    elements: ClassVar = {
+        "queries": (ElementType.FLOAT, ElementType.BLOCKS),
+        **dict.fromkeys(("keys", "values"), (ElementType.CACHE,)),
+    }
+
+    def _infer(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scale: Tensor | None = None
+    ) -> tuple[TensorType, ...]:
+        expect_shape("values", values, keys.shape)
+        n_heads, head_dim = queries.shape
+        if keys.shape[2] != head_dim or n_heads % keys.shape[1]:
+            raise GraphError(f"input keys ({keys.name}) has shape {format_shape(keys.shape)}, expected heads of "
+                             f"{head_dim} that {n_heads} queries can share evenly")  # fmt: skip
+        if scale is not None:
+            expect_shape("scale", scale, (n_heads,))
         return (TensorType(queries.shape),)
-
-
-def check_shared_heads(queries: Tensor, keys: Tensor, values: Tensor) -> None:
-    """Raise GraphError unless query heads can share the heads of the caches evenly."""
-    expect_shape("values", values, keys.shape)
-    n_heads, head_dim = queries.shape
-    if keys.shape[2] != head_dim or n_heads % keys.shape[1]:
-        raise GraphError(f"input keys ({keys.name}) has shape {format_shape(keys.shape)}, expected heads of {head_dim} "
-                         f"that {n_heads} queries can share evenly")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,9 +167,13 @@ class SiluGate(Operator):
 
 @dataclass(frozen=True)
 class TopExperts(Operator):
-    """The ``count`` largest logits, of equals the lowest index: their indices, and then their softmax."""
+    """The ``count`` largest logits, of equals the lowest index: their indices, and then their shares.
+
+    A share is 2 ** (factor * logit), over the sum of those of all that are chosen.
+    """
 
     count: int
+    factor: float
 
     inputs: ClassVar = ("logits",)
 

@@ -77,6 +77,13 @@ class Tensor:
         return int(np.prod(self.shape))
 
     @property
+    def numbers(self) -> np.ndarray:
+        """The numbers of a constant. Raises GraphError for any other tensor."""
+        if self.data is None:
+            raise GraphError(f"tensor {self.name} is computed, expected a constant")
+        return self.data
+
+    @property
     def kind(self) -> str:
         """The name up to its first dot: ``hidden`` of ``hidden.attended``."""
         return self.name.partition(".")[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from lpu_isa.config import TileConfig
 from lpu_sw.compiler.llama import CompiledLlama
-from lpu_sw.compiler.lower import kind_of
+from lpu_sw.compiler.step import kind_of
 from lpu_sw.model import LlamaConfig
 
 from .stalls import Cause, StallAnalysis

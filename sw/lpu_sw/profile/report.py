@@ -1,17 +1,16 @@
 """The profile as one HTML page that needs nothing else: utilisation over the token, its operations, the memory map."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import NamedTuple
 
 import numpy as np
 
-from lpu_sw.compiler.layout import Layout
+from lpu_sw.compiler.layout import Stretch
 
 from .figures import Profile
 from .stalls import Cause
 
-__all__ = ["Region", "regions", "report"]
+__all__ = ["report"]
 
 WIDTH = 1100
 LEFT = 150
@@ -42,52 +41,7 @@ font-variant-numeric: tabular-nums }}
 """
 
 
-class Region(NamedTuple):
-    """Words ``first .. first + words`` of a memory."""
-
-    memory: str
-    name: str
-    first: int
-    words: int
-
-
-def regions(layout: Layout) -> list[Region]:
-    """The memory map, memory by memory in rising order; what is left over is ``free``."""
-    found: list[Region] = []
-    tile, layers = layout.tile, layout.model.n_layers
-
-    def take(memory: str, places: dict[str, int], depth: int, layer: dict[str, int] | None = None) -> None:
-        bounds: list[tuple[int, str]] = []
-        for name, first in places.items():
-            if name == "layers" and layer is not None:
-                for number in range(layers):
-                    base = first + number * layer["end"]
-                    bounds += [(base + at, f"layer {number} / {part}") for part, at in layer.items() if part != "end"]
-            elif name != "end":
-                bounds.append((first, name))
-        bounds.append((places["end"], "free"))
-        ends = [first for first, _ in bounds[1:]] + [depth]
-        found.extend(Region(memory, name, first, end - first)
-                     for (first, name), end in zip(bounds, ends, strict=True) if end > first)  # fmt: skip
-
-    take("weight SRAM", _distinct(layout.weights), tile.wmem_words, layout.layer)
-    take("scale SRAM", _distinct(layout.scales), tile.smem_words, layout.layer_scales)
-    take("vector SRAM", layout.vectors, tile.vmem_words)
-    blocks = {**layout.blocks, "softmax ring": layout.blocks["ring"], "end": tile.act_blocks}
-    take("activation buffer", {name: at for name, at in blocks.items() if name != "ring"}, tile.act_blocks)
-    accumulators = {"ring": 0, "attended": layout.attended_accumulators, "kept": layout.kept_accumulators,
-                    "end": tile.accumulators}  # fmt: skip
-    take("accumulators", accumulators, tile.accumulators)
-    return found
-
-
-def _distinct(places: dict[str, int]) -> dict[str, int]:
-    """Places without the second name of a tied embedding."""
-    shared = places["embedding"] == places["classifier"]
-    return {name: at for name, at in places.items() if not (shared and name == "embedding")}
-
-
-def report(profile: Profile, layout: Layout, title: str) -> str:
+def report(profile: Profile, stretches: Sequence[Stretch], title: str) -> str:
     """The page."""
     return "\n".join([
         "<!doctype html>",
@@ -111,7 +65,7 @@ def report(profile: Profile, layout: Layout, title: str) -> str:
             3,
         ),
         "<h2>Memory map</h2>",
-        *_memory_map(regions(layout)),
+        *_memory_map(stretches),
         "</body></html>",
     ]) + "\n"  # fmt: skip
 
@@ -196,13 +150,13 @@ def _table(names: list[str], rows: list[tuple[str, ...]], numbers_from: int) -> 
     yield "</table>"
 
 
-def _memory_map(found: list[Region]) -> Iterator[str]:
+def _memory_map(found: Sequence[Stretch]) -> Iterator[str]:
     """A bar a memory, to its own scale; names where there is room, and everywhere when pointed at."""
     memories = list(dict.fromkeys(region.memory for region in found))
     return _svg(2 * ROW * len(memories), "Memory map", _memory_parts(found, memories))
 
 
-def _memory_parts(found: list[Region], memories: list[str]) -> Iterator[str]:
+def _memory_parts(found: Sequence[Stretch], memories: list[str]) -> Iterator[str]:
     for row, memory in enumerate(memories):
         y = 2 * ROW * row + 4
         own = [region for region in found if region.memory == memory]

@@ -12,7 +12,7 @@ from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.fields import Operation, Use
 from lpu_isa.icu import ALU, BRANCH, BRANCHES, IcuOp
 from lpu_sw.compiler.llama import CompiledLlama, inbox_words
-from lpu_sw.compiler.program import together
+from lpu_sw.compiler.schedule import together
 from lpu_sw.sim.tile import Simulator, Status
 
 __all__ = ["Issue", "Run", "Timeline", "UnitEvent", "layers_of", "titled", "token_timeline"]

@@ -12,10 +12,9 @@ import numpy as np
 from lpu_isa.config import TileConfig
 from lpu_isa.formats import FloatFormat
 from lpu_isa.tables import Function
-from lpu_sw.compiler.calibrate import Ranges
-from lpu_sw.compiler.lower import immediate_base
-from lpu_sw.compiler.memories import LOG2_E, block_magnitudes, query_factor, static_scales
-from lpu_sw.compiler.quantise import quantise_rows
+from lpu_sw.compiler.calibrate import Ranges, block_magnitudes, query_factor, static_scales
+from lpu_sw.compiler.quantise import immediate_base, quantise_rows
+from lpu_sw.frontends.language_graph import LOG2_E
 from lpu_sw.model import LlamaModel
 from lpu_sw.reference.llama import pair_components
 from lpu_sw.sim.arithmetic import Arithmetic, align, quantise_block, quantise_static
@@ -34,12 +33,14 @@ class QuantisedLlama:
         self.tile = tile
         self.n_valid = config.vocab_size if n_valid is None else n_valid
         self.arithmetic = Arithmetic(FloatFormat(tile.significand_bits))
-        self._base = {name: immediate_base(size) for name, size in block_magnitudes(model, ranges).items()}
+        self._base = {name: immediate_base(size) for name, size in block_magnitudes(model.config, ranges).items()}
         round_ = self._round = self.arithmetic.format.round
         self._epsilon = float(round_(np.array(config.dim * config.norm_epsilon)))
         root = np.sqrt(config.dim)
-        self._classifier, scale = quantise_rows(model.classifier)
-        self._classifier_scale = round_(scale)
+        # A classifier of its own takes the final norm's gain; the embedding cannot.
+        gain = 1.0 if config.tied else model.final_norm
+        self._classifier, scale = quantise_rows(model.classifier * gain)
+        self._classifier_scale = round_(scale * (1.0 if config.tied else root))
         self._embedding, scale = quantise_rows(model.embedding)
         self._embedding_scale = round_(scale)
         self._final_gain = round_(model.final_norm.astype(np.float64) * root)
@@ -134,7 +135,8 @@ class QuantisedLlama:
                 up = self._times(self._matmul(up, inputs, cols, self._base["hidden"]), up_scale)
                 x = self._residual(x, self._times(up, normed), layer[f"down {number}"], cols, "gated")
         self.position += 1
-        sums = self._matmul(self._classifier, self._times(x, self._final_gain), cols, self._base["final"])
+        final, base = (self._times(x, self._final_gain), "final") if self.config.tied else (x, "hidden")
+        sums = self._matmul(self._classifier, final, cols, self._base[base])
         return self._times(self._times(sums, self._classifier_scale), self._norm(x))[: self.n_valid]
 
     def _route(self, logits: np.ndarray) -> list[tuple[int, float]]:

@@ -1,0 +1,118 @@
+"""What an operator needs of the tile's memories, and how tensors fill vectors and blocks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from lpu_isa.config import TileConfig
+from lpu_isa.formats import FloatFormat
+from lpu_sw.asm.matrix import weight_words
+from lpu_sw.graph.tensor import Shape, Tensor
+
+__all__ = ["KEPT", "RING", "Contents", "Demand", "DoesNotFit", "Memory", "Sizes", "ceil_div"]
+
+
+class DoesNotFit(ValueError):
+    """A model that a tile cannot hold: which memory is short and by how much, and the largest context that fits."""
+
+
+class Memory(Enum):
+    """Memories that hold tensors, by the names that users read."""
+
+    WEIGHTS = "weight SRAM"
+    SCALES = "scale SRAM"
+    VECTORS = "vector SRAM"
+    BLOCKS = "activation buffer"
+    ACCUMULATORS = "accumulators"
+
+
+RING = "ring"
+"""Name of the words of a memory that lie before or behind all others and are taken in turn."""
+
+KEPT = "kept"
+"""Name of the accumulators that a matmul walked over many steps keeps."""
+
+Contents = Callable[[tuple[int, ...]], np.ndarray]
+"""Words of one round of the region (and one expert): its indices -> words."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Words of a memory; the same name stands for the same words.
+
+    Of the words called `RING`, it asks for the least number.
+    constant : the tensor that lies there, None for what is made as the program runs. experts : sets of words that a
+    chosen expert has one of. contents : what the words hold at first; zeros when None.
+    """
+
+    memory: Memory
+    name: str
+    words: int
+    constant: Tensor | None = None
+    experts: int = 0
+    contents: Contents | None = None
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How tensors fill the words of a tile, with caches of ``context`` positions.
+
+    A tensor with heads, (heads, head_dim), has each head padded to whole vectors: one where a head fits a vector, else
+    whole activation blocks.
+    """
+
+    tile: TileConfig
+    context: int
+
+    def head_vectors(self, head_dim: int) -> int:
+        """Vectors of one head."""
+        if head_dim <= self.tile.rows:
+            return 1
+        return ceil_div(head_dim, self.tile.cols) * self.tile.words_per_block
+
+    def vectors(self, shape: Shape) -> int:
+        """Vectors of a tensor."""
+        if len(shape) < 2:
+            return ceil_div(int(np.prod(shape)), self.tile.rows)
+        return int(np.prod(shape[:-1])) * self.head_vectors(shape[-1])
+
+    def blocks(self, shape: Shape, by_head: bool = False) -> int:
+        """Activation blocks of a tensor; ``by_head``: a head starts a block."""
+        if by_head:
+            return int(np.prod(shape[:-1])) * ceil_div(self.head_vectors(shape[-1]), self.tile.words_per_block)
+        return ceil_div(self.vectors(shape), self.tile.words_per_block)
+
+    @property
+    def key_groups(self) -> int:
+        """Weight words of one block of one head's keys: ``rows`` positions each."""
+        return ceil_div(self.context, self.tile.rows)
+
+    @property
+    def value_steps(self) -> int:
+        """Weight words of one vector of one head's values: ``cols`` positions each."""
+        return ceil_div(self.context, self.tile.cols)
+
+    def missing(self, shape: Shape) -> int:
+        """Lanes that a head of a tensor lacks to whole vectors; 0 for a tensor without heads."""
+        return self.head_vectors(shape[-1]) * self.tile.rows - shape[-1] if len(shape) > 1 else 0
+
+    def matrix_words(self, values: np.ndarray, n_outputs: int) -> np.ndarray:
+        """Weight words of int8 (*outputs, *inputs), the first ``n_outputs`` axes being outputs."""
+        outputs, inputs = values.shape[:n_outputs], values.shape[n_outputs:]
+        padding = [(0, 0)] * values.ndim
+        padding[n_outputs - 1], padding[-1] = (0, self.missing(outputs)), (0, self.missing(inputs))
+        padded = np.pad(values, padding)
+        return weight_words(self.tile, padded.reshape(int(np.prod(padded.shape[:n_outputs])), -1))
+
+    def float_words(self, values: np.ndarray) -> np.ndarray:
+        """Vector words of a tensor, rounded to the tile's format: float64 (words, rows)."""
+        padding = [(0, 0)] * (values.ndim - 1) + [(0, self.missing(values.shape))]
+        lanes = FloatFormat(self.tile.significand_bits).round(np.pad(values.astype(np.float64), padding).ravel())
+        return np.pad(lanes, (0, -len(lanes) % self.tile.rows)).reshape(-1, self.tile.rows)
