@@ -20,7 +20,8 @@ from rich.progress import Progress
 from lpu_sw.asm import assemble_file, disassemble
 from lpu_sw.bench import bench, figures_table
 from lpu_sw.check import check
-from lpu_sw.compiler.llama import CompiledLlama, compile_llama, facts_to_metadata, inbox_words
+from lpu_sw.compiler.dump import PASSES, dump
+from lpu_sw.compiler.llama import Compilation, facts_to_metadata, inbox_words
 from lpu_sw.docs import write_pages, write_parts
 from lpu_sw.engines import EngineError, load_sections
 from lpu_sw.evaluate import evaluate
@@ -172,26 +173,38 @@ def evaluation(
 
 
 @_commands.command(name="compile")
-def compilation(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Image to write, .lpuimg.")],
+def compile_(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Image to write, .lpuimg.")] = None,
     model: ModelOption = DEFAULT_MODEL,
     tile: TileOption = "8x16",
     context: ContextOption = None,
     tokenizer: TokenizerOption = None,
+    dumped: Annotated[
+        str | None, typer.Option("--dump", metavar="PASS", help=f"Pass to print: {', '.join(PASSES)}, or all.")
+    ] = None,
 ) -> None:
-    """Compile a model to an image; its inbox generates from BOS to the end of the context."""
-    llama, compiled = _compiled(model, tile, context, tokenizer)
-    facts, bos = compiled.facts, llama.config.bos_id or 0
-    metadata = {"llama": facts_to_metadata(facts), "inbox": inbox_words(facts, [bos], facts.context, False, -1)}
-    Image.from_program(compiled.program, metadata).save(output)
-    typer.echo(f"{output}: {len(compiled.program.bundles)} bundles, context of {facts.context} tokens")
+    """Compile a model to an image that generates from BOS to the end of the context, or show what a pass makes."""
+    if output is None and dumped is None:
+        raise ValueError("nothing to do, expected --output FILE, --dump PASS or both")
+    names = list(PASSES) if dumped == "all" else [dumped] if dumped is not None else []
+    llama, compilation = _compilation(model, tile, context, tokenizer)
+    for name in names:
+        typer.echo(dump(compilation, name))
+    if output is not None:
+        compiled = compilation.compiled
+        facts, bos = compiled.facts, llama.config.bos_id or 0
+        metadata = {"llama": facts_to_metadata(facts), "inbox": inbox_words(facts, [bos], facts.context, False, -1)}
+        Image.from_program(compiled.program, metadata).save(output)
+        typer.echo(
+            f"{output}: {len(compiled.program.bundles)} bundles, context of {facts.context} tokens", err=bool(names)
+        )
 
 
-def _compiled(model: Path, tile: str, context: int | None, tokenizer: Path | None) -> tuple[LlamaModel, CompiledLlama]:
-    """A model and what it compiles to; only tokens that its tokenizer knows may be emitted."""
+def _compilation(model: Path, tile: str, context: int | None, tokenizer: Path | None) -> tuple[LlamaModel, Compilation]:
+    """A model and its way through the compiler; only tokens that its tokenizer knows may be emitted."""
     llama = load_model(model)
     n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
-    return llama, compile_llama(llama, find_tile(tile), n_valid, context)
+    return llama, Compilation(llama, find_tile(tile), n_valid, context)
 
 
 def _constants(assignments: list[str]) -> dict[str, int | float]:
@@ -292,7 +305,8 @@ def profiling(
     """Show where the cycles of one token go, without running anything."""
     for file in (json_file, trace, html):
         _make_folder_of(file)
-    llama, compiled = _compiled(model, tile, context, tokenizer)
+    llama, compilation = _compilation(model, tile, context, tokenizer)
+    compiled = compilation.compiled
     run = Run(position + 2, position + 2) if prefill else None
     shown = profile(compiled, llama.config, position, run)
     for line in shown.lines():

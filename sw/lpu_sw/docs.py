@@ -18,8 +18,8 @@ from lpu_isa.host import Register, Window
 from .asm.disassembler import format_bundle
 from .asm.syntax import FORMS, SEQUENCER, mnemonics
 from .page_parts import write_part
-from .passes import passes
 from .picture import picture
+from .vxm_passes import passes
 
 __all__ = ["pages", "parts", "write_pages", "write_parts"]
 

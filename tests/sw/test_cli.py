@@ -77,13 +77,13 @@ def test_run_tells_a_mistake_in_one_line(arguments: list[str], says: str, lpu: L
 
 
 @pytest.mark.parametrize("context", [[], ["--context", "20"]], ids=["largest", "given"])
-def test_a_prompt_that_is_too_long_is_refused_before_the_model_is_compiled(
+def test_a_prompt_that_is_too_long_is_refused_before_the_model_is_scheduled(
     context: list[str], lpu: Lpu, story_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def compile_llama(*_: object) -> None:
-        raise AssertionError("compiled")
+    def schedule(*_: object) -> None:
+        raise AssertionError("scheduled")
 
-    monkeypatch.setattr("lpu_sw.run.compile_llama", compile_llama)
+    monkeypatch.setattr("lpu_sw.compiler.llama.schedule", schedule)
     result = lpu("run", "--model", story_llama, "--prompt", "a dog " * (10 if context else 200), *context)
     assert "tokens, the context holds " in complaint(result)
 
@@ -100,6 +100,11 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_model_is_compiled(
         (["asm", KERNEL, "--const", "NN=3"], "found constant 'NN', expected one that"),
         (["asm", KERNEL, "--tile", "5x5"], "unknown tile '5x5', expected one of 4x4, 8x16, 16x16"),
         (["compile", "-o", "no/folder/x.lpuimg", "--tile", "x"], "unknown tile 'x'"),
+        (["compile"], "nothing to do, expected --output FILE, --dump PASS or both"),
+        (
+            ["compile", "--dump", "x"],
+            "unknown pass 'x', expected one of graph, fold, quantise, layout, tile, schedule, ",
+        ),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, list) else "",
 )

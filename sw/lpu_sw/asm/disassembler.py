@@ -16,7 +16,7 @@ from lpu_isa.icu import BRANCHES, IcuOp
 from .program import Program, Section
 from .syntax import FORMS, SEQUENCER, TIMED, register_twin, shape_constants
 
-__all__ = ["disassemble", "format_bundle"]
+__all__ = ["disassemble", "format_bundle", "format_operation"]
 
 _WIDTH = 112
 _TIMINGS_A_LINE = 16
@@ -48,7 +48,7 @@ def disassemble(program: Program, data: bool = True) -> str:
 def format_bundle(layout: BundleFormat, bundle: Bundle, labels: Mapping[int, str] | None = None) -> str:
     """One bundle as text, an operation a line; fields that hold their default are left out."""
     operations = [
-        _operation(layout, bundle.operations[n], labels or {}) for n in layout.slots if n in bundle.operations
+        format_operation(layout, bundle.operations[n], labels) for n in layout.slots if n in bundle.operations
     ]
     distance = f" @{TIMED}" if bundle.timed else ""
     if bundle.wait != 1 or not bundle.timed:
@@ -85,7 +85,9 @@ def _labels(program: Program) -> dict[int, str]:
     return labels
 
 
-def _operation(layout: BundleFormat, operation: Operation, labels: Mapping[int, str]) -> str:
+def format_operation(layout: BundleFormat, operation: Operation, labels: Mapping[int, str] | None = None) -> str:
+    """One operation as text; fields that hold their default are left out."""
+    labels = labels or {}
     slot = layout.slots[operation.slot]
     values = layout.complete(operation)
     op = slot.by_name["op"].enum
