@@ -109,5 +109,9 @@ SHAPES = {
                       timings=512, mailbox_words=64),
     "8x16": TileConfig(),
     "16x16": TileConfig(16, 16, wmem_words=2048),
+    "16x16-cnn": TileConfig(16, 16, wmem_words=512, vmem_words=8192, act_blocks=256, accumulators=256, bundles=4096,
+                            timings=512, significand_bits=24),
 }  # fmt: skip
-"""The named shapes: ``4x4`` for tests, ``8x16`` for the ECP5-85F board (the default), ``16x16``."""
+"""The named shapes: ``4x4`` for tests, ``8x16`` for the ECP5-85F board (the default), ``16x16``, and ``16x16-cnn`` for
+convolutional networks: images in vector SRAM, rows of them in the activation buffer, programs without loops, and
+binary32, in which sums and products of int8 networks round as they do elsewhere."""

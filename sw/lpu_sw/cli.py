@@ -29,6 +29,7 @@ from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
+from lpu_sw.infer import NetworkRun, read_inputs
 from lpu_sw.model import LlamaModel
 from lpu_sw.page_parts import write_part
 from lpu_sw.profile.figures import profile
@@ -46,6 +47,7 @@ __all__ = ["application", "main"]
 
 COMMAND_GROUP = "lpu.command"
 DEFAULT_MODEL = Path("models/story-llama")
+CNN_TILE = "16x16-cnn"
 DEFAULT_BENCH = Path("sim_build/bench.json")
 BENCH_TILES = ["8x16", "8x16,wmem_words=3072", "16x16"]
 """The board's tile, the same with a larger cache, and a larger one."""
@@ -140,6 +142,34 @@ def run(
     if position is not None:
         ran, predicted = record.cycles[position], plan.predicted_cycles[position]
         typer.echo(f"lpu: position {position} took {ran} cycles, {predicted} were predicted", err=True)
+        raise typer.Exit(1)
+
+
+@_commands.command()
+def infer(
+    network: Annotated[Path, typer.Argument(help="Quantised network, .onnx.")],
+    inputs: Annotated[Path, typer.Argument(help=".npy of inputs, or .npz with inputs x and perhaps labels y.")],
+    tile: Annotated[str, typer.Option("--tile", help="Tile, with changes as in 16x16-cnn,wmem_words=1024.")] = CNN_TILE,
+    limit: Annotated[int | None, typer.Option(min=1, help="Inputs, at most.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run a feed-forward network over a file of inputs, in a number of cycles that is printed before it starts."""
+    _make_folder_of(json_file)
+    given = read_inputs(inputs)
+    plan = NetworkRun(network, find_tile(tile))
+    for line in plan.lines():
+        typer.echo(line)
+    typer.echo()
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        x = given.x[:limit]
+        bar = progress.add_task(str(inputs), total=len(x))
+        for _ in plan.run(x):
+            progress.advance(bar)
+    typer.echo(plan.summary(given.labels))
+    _write_json(json_file, plan.to_json(given.labels))
+    if plan.cycles != {plan.compiled.cycles}:
+        typer.echo(f"lpu: an input took {plan.cycles} cycles, {plan.compiled.cycles} were predicted", err=True)
         raise typer.Exit(1)
 
 

@@ -1,7 +1,7 @@
 """Engines: what can run a compiled Llama. Found by name through the entry points of the group ``lpu.engine``."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -27,6 +27,7 @@ __all__ = [
     "Job",
     "SimDevice",
     "SimEngine",
+    "awaited",
     "driven",
     "engine_names",
     "find_engine",
@@ -127,6 +128,15 @@ def driven(items: AsyncIterator[T]) -> Iterator[T]:
         yield value
 
 
+def awaited(coroutine: Coroutine[object, None, T]) -> T:
+    """What a coroutine returns whose awaits never wait for anything, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as returned:
+        return returned.value
+    raise RuntimeError("the coroutine waits for an event loop")
+
+
 def load_sections(state: TileState, sections: Iterable[Section]) -> None:
     """Write the start contents of a program's memories."""
     for section in sections:
@@ -169,6 +179,10 @@ class SimDevice:
         """Words of vector SRAM, as they are when the tile waits: float64 (count, rows)."""
         self._simulator.run()
         return self.state.vmem[first : first + count].copy()
+
+    async def write_vectors(self, first: int, vectors: np.ndarray) -> None:
+        """Write words of vector SRAM before the tile starts: float64 (count, rows)."""
+        self.state.vmem[first : first + len(vectors)] = vectors
 
     async def stop(self) -> None:
         """End the run."""

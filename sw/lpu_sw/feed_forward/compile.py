@@ -5,7 +5,6 @@ The program is straight: every operation of an inference stands in it once, so t
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from .integers import IntegerNetwork, integer_network
 from .lowering import POSTED, Lowering, Step
 from .places import Area, PlacesError
 from .rules import RULES
+from .unfold import unfold_input
 
 __all__ = ["CompiledNetwork", "compile_network"]
 
@@ -65,7 +65,7 @@ class CompiledNetwork:
 
 def compile_network(graph: Graph, tile: TileConfig) -> CompiledNetwork:
     """Compile a quantised graph. Raises GraphError for what is not supported, PlacesError for what does not fit."""
-    network = integer_network(graph)
+    network = unfold_input(integer_network(graph), tile)
     lowering = Lowering(tile, network.graph, RULES)
     given = _given(network.graph)
     made = lowering.lower(given)
@@ -105,7 +105,8 @@ def _scheduled(tile: TileConfig, steps: list[Step]) -> tuple[list[Bundle], list[
     ]
     bundles, names = [], []
     longest = isa.header.by_name["wait"].high
-    for (name, operation, cycle), (_, _, following) in pairwise([*placed, ("", None, post + 2)]):
+    starts = [*(cycle for _, _, cycle in placed), post + 2]
+    for (name, operation, cycle), following in zip(placed, starts[1:], strict=True):
         waits = [longest] * ((following - cycle - 1) // longest)
         waits.append(following - cycle - sum(waits))
         bundles += [Bundle(waits[0], operations={operation.slot: operation}), *map(Bundle, waits[1:])]

@@ -3,7 +3,8 @@
 A float operator counts only from the integers that it takes to those that it is rounded to, as one step with one
 rounding. What happens to the network's input before its first operator stays in a region of its own, ``host``.
 
-Factors are made in float32 as onnxruntime makes them (``x_scale * weight_scale / scale``), so that products round alike.
+Factors are made in float32 as onnxruntime makes them (``x_scale * weight_scale / scale``), so that products round
+alike.
 """
 
 from dataclasses import dataclass, replace

@@ -199,7 +199,7 @@ class Lowering:
         self.steps.append(Step(f"{self._name}: {part}", Operation("icu", {"op": op, **fields})))
 
     def words(self, part: str, source: int, target: int, count: int, **fields: Any) -> None:
-        """Passes over so many words of vector SRAM, side by side, to others; ``b`` moves along unless ``b_step`` is 0."""
+        """Passes over words of vector SRAM side by side, to others; ``b`` moves along unless ``b_step`` is 0."""
         for first in range(0, count, _MOST_VECTORS):
             moved = {"b": fields["b"] + first * fields.get("b_step", 1)} if "b" in fields else {}
             self.pass_(part, count=min(_MOST_VECTORS, count - first), source=Source.VMEM, x=source + first,

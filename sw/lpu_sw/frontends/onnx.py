@@ -181,8 +181,8 @@ def _padding(node: _Node, x: Tensor, window: tuple[int, int], strides: tuple[int
 def _window(node: _Node, x: Tensor, window: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int], Any]:
     """Window, strides and padding of a node that slides one over an image."""
     if len(x.shape) != 4 or len(window) != 2:
-        raise OnnxError(f"{node}: found {len(x.shape)} axes and the window {list(window)}, supported are images: 4 axes "
-                        "and a window of 2")  # fmt: skip
+        raise OnnxError(f"{node}: found {len(x.shape)} axes and the window {list(window)}, supported are images of 4 "
+                        "axes and a window of 2")  # fmt: skip
     node.expect("dilations", [1, 1], (1, 1))
     height, width = window
     down, across = node.integers("strides", (1, 1))
@@ -201,7 +201,7 @@ def _gemm(reader: _Reader, node: _Node) -> None:
         node.expect(name, expected, expected)
     weights = reader.tensor(node, 1)
     if node.number("transB", 0):
-        weights = reader.region.add(f"{node.outputs[0]}.weights", feed_forward.Transpose((1, 0)), weights)
+        weights = reader.region.add(f"{node.outputs[0]}, transposed weights", feed_forward.Transpose((1, 0)), weights)
     bias = (reader.tensor(node, 2),) if reader.has(node, 2) else ()
     reader.add(node, feed_forward.MatMul(), reader.tensor(node, 0), weights, *bias)
 

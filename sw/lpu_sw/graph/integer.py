@@ -1,6 +1,7 @@
 """Operators on int8 images with static scales: what is left of a network once its scales are folded into factors.
 
-A value stands for ``(q - zero_point) * scale``; the scales themselves are gone. Images are (1, channels, height, width).
+A value stands for ``(q - zero_point) * scale``; the scales themselves are gone. Images are (1, channels,
+height, width).
 """
 
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from typing import ClassVar
 
 from .feed_forward import Conv
 from .operator import Operator, expect_shape
-from .tensor import ElementType, Tensor, TensorType
+from .tensor import ElementType, GraphError, Tensor, TensorType
 
-__all__ = ["IntegerAdd", "IntegerConv", "IntegerSoftmax"]
+__all__ = ["IntegerAdd", "IntegerConv", "IntegerSoftmax", "Unfold"]
 
 _INT8 = (ElementType.INT8,)
 
@@ -70,3 +71,30 @@ class IntegerSoftmax(Operator):
     def _infer(self, x: Tensor) -> tuple[TensorType, ...]:
         expect_shape("x", x, (1, x.shape[1], 1, 1))
         return (x.type,)
+
+
+@dataclass(frozen=True)
+class Unfold(Operator):
+    """The columns that a window of a row covers, as channels: (1, channels * window, height, positions of the window).
+
+    Channel ``c * window + k`` of column x is channel c of column ``x * stride + k - left``. Beside the image there is
+    ``padding``.
+    """
+
+    window: int
+    stride: int
+    left: int
+    right: int
+    padding: int
+
+    inputs: ClassVar = ("x",)
+    elements: ClassVar = {"x": _INT8}
+
+    def _infer(self, x: Tensor) -> tuple[TensorType, ...]:
+        batch, channels, height, width = x.shape
+        positions = (self.left + width + self.right - self.window) // self.stride + 1
+        if positions < 1:
+            raise GraphError(
+                f"input x ({x.name}) is {width} columns wide, expected at least {self.window} with padding"
+            )
+        return (TensorType((batch, channels * self.window, height, positions), ElementType.INT8),)

@@ -45,6 +45,10 @@ class Device(Protocol):
         """Words of vector SRAM while the tile waits or is halted, decoded: float64 (count, rows)."""
         ...
 
+    async def write_vectors(self, first: int, vectors: np.ndarray) -> None:
+        """Write words of vector SRAM while the tile is halted: float64 (count, rows), values of its format."""
+        ...
+
     async def stop(self) -> None:
         """End the run."""
         ...

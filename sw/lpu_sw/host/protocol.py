@@ -157,6 +157,10 @@ class TileDevice:
         words = await self.read_window(Window.VMEM, first, count)
         return FloatFormat(self.config.significand_bits).decode(words)
 
+    async def write_vectors(self, first: int, vectors: np.ndarray) -> None:
+        """Write words of vector SRAM while the tile is halted: float64 (count, rows), values of its format."""
+        await self.write_window(Window.VMEM, FloatFormat(self.config.significand_bits).encode(vectors), first)
+
     async def stop(self) -> None:
         """End the run."""
         await self.control(Control.STOP)
