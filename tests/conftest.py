@@ -45,6 +45,15 @@ def stories260k(models_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mlperf_tiny(models_folder: Path) -> Path:
+    """Folder of two int8 networks of MLPerf Tiny, which are not shipped: looked for in ``LPU_MODELS``."""
+    folder = models_folder / "mlperf-tiny"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder} (set LPU_MODELS to the folder that holds mlperf-tiny)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def random_model() -> Callable[..., LlamaModel]:
     """Maker of models: ``random_model(config, seed)``, weights normal and small, norms around 1."""
 
