@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -21,8 +23,16 @@ from .build import SIM_BUILD, TILE, build_tile, tile_text
 from .route import record
 from .runner import run_build
 from .synth import Area, areas, tool_versions
+from .xilinx import XilinxArea, xilinx_area
 
-__all__ = ["fpga", "route", "rtl", "synth", "wave"]
+__all__ = ["Target", "fpga", "route", "rtl", "synth", "wave"]
+
+
+class Target(StrEnum):
+    """What `synth` counts the cells of."""
+
+    ECP5 = "ecp5"
+    XILINX = "xilinx"
 
 
 def _write(path: Path, contents: object) -> None:
@@ -31,9 +41,9 @@ def _write(path: Path, contents: object) -> None:
     typer.echo(f"written  {path}")
 
 
-def _table(sizes: dict[str, Area]) -> list[str]:
+def _table(sizes: Mapping[str, Area | XilinxArea]) -> list[str]:
     width = max(map(len, sizes))
-    head = "".join(f"{name:>9}" for name in Area._fields)
+    head = "".join(f"{name:>9}" for name in next(iter(sizes.values()))._fields)
     return [f"{'':{width}}{head}"] + [
         f"{name:{width}}" + "".join(f"{n:>9}" for n in size) for name, size in sizes.items()
     ]
@@ -71,16 +81,24 @@ def wave(
 
 def synth(
     tile: TileOption = "8x16",
+    target: Annotated[
+        Target, typer.Option(help="ecp5 counts each unit as well; xilinx takes the exported text, for a 7-series chip.")
+    ] = Target.ECP5,
     json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = SIM_BUILD / "synth.json",
 ) -> None:
-    """Count the ECP5 cells of the tile and of each of its units, with Yosys."""
+    """Count the cells of the tile with Yosys."""
     config = find_tile(tile)
-    sizes = areas(Tile(config, Technology.ECP5), TILE, SIM_BUILD / "fpga" / config.name)
+    folder = SIM_BUILD / target / config.name
+    if target is Target.XILINX:
+        sizes = {TILE: xilinx_area(tile_text(config, typer.echo), TILE, folder)}
+    else:
+        sizes = areas(Tile(config, Technology.ECP5), TILE, folder)
     for line in _table(sizes):
         typer.echo(line)
     figures = {name: size._asdict() for name, size in sizes.items()}
     total = figures.pop(TILE)
-    _write(json_file, {"tile": config.name, "tools": tool_versions(), "total": total, "modules": figures})
+    contents = {"tile": tile, "target": target, "tools": tool_versions(), "total": total, "modules": figures}
+    _write(json_file, contents)
 
 
 def route(

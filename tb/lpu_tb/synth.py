@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
@@ -30,10 +31,13 @@ __all__ = [
     "area",
     "areas",
     "bitstream",
+    "cells",
     "configuration",
     "netlist",
     "place_and_route",
     "provenance",
+    "run_tool",
+    "run_yosys",
     "tool_versions",
 ]
 
@@ -68,6 +72,9 @@ class Area(NamedTuple):
 
     def __add__(self, other: "Area") -> "Area":  # type: ignore[override]
         return Area(*map(operator.add, self, other))
+
+    def __mul__(self, times: int) -> "Area":  # type: ignore[override]
+        return Area(*(n * times for n in self))
 
 
 _NOTHING = Area(0, 0, 0, 0, 0, 0)
@@ -113,7 +120,7 @@ def tool_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("amaranth", *_DISTRIBUTIONS.values())}
 
 
-def _run(command: list[str], log: Path, text: str | None = None) -> None:
+def run_tool(command: list[str], log: Path, text: str | None = None) -> None:
     """Run a tool in the folder of ``log``, which gets its output. Raises `SynthesisError` with its last lines."""
     with open(log, "w") as file:
         answer = subprocess.run(
@@ -122,6 +129,12 @@ def _run(command: list[str], log: Path, text: str | None = None) -> None:
     if answer.returncode:
         last = log.read_text(errors="replace").splitlines()[-10:]
         raise SynthesisError("\n".join([f"a tool failed; {log} ends:", *last]))
+
+
+def run_yosys(script: str, log: Path) -> None:
+    """Run Yosys commands, one a line, in the folder of ``log``. Raises `SynthesisError`."""
+    _need("pyosys")
+    run_tool([sys.executable, "-c", _YOSYS], log, script)
 
 
 def netlist(component: wiring.Component, name: str, folder: Path) -> Path:
@@ -137,16 +150,19 @@ def _write(component: wiring.Component, name: str, folder: Path) -> Path:
 
 
 def _synthesise(source: Path, top: str, result: Path) -> Path:
-    _need("pyosys")
     script = f"read_verilog {source.name}\nsynth_ecp5 -top {top}\nwrite_json {result.name}\n"
-    _run([sys.executable, "-c", _YOSYS], result.with_suffix(".log"), script)
+    run_yosys(script, result.with_suffix(".log"))
     return result
 
 
+def cells(result: Path, name: str) -> Counter[str]:
+    """Number of cells of each type in a flattened netlist whose top module is ``name``."""
+    return Counter(cell["type"] for cell in json.loads(result.read_text())["modules"][name]["cells"].values())
+
+
 def area(result: Path, name: str) -> Area:
-    """Cells of a flattened netlist whose top module is ``name``."""
-    cells = json.loads(result.read_text())["modules"][name]["cells"].values()
-    return reduce(operator.add, (_CELLS.get(cell["type"], _NOTHING) for cell in cells), _NOTHING)
+    """ECP5 cells of a flattened netlist whose top module is ``name``."""
+    return reduce(operator.add, (_CELLS.get(kind, _NOTHING) * n for kind, n in cells(result, name).items()), _NOTHING)
 
 
 def areas(component: wiring.Component, name: str, folder: Path) -> dict[str, Area]:
@@ -205,7 +221,7 @@ def place_and_route(result: Path, *, seed: int, target_mhz: float) -> Routed:
                "textcfg": configuration(result, seed).name}  # fmt: skip
     arguments = [*DEVICE, "--lpf-allow-unconstrained", "--timing-allow-fail"]
     arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    _run([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"))
+    run_tool([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"))
     return _routed(json.loads(report.read_text()))
 
 
@@ -218,7 +234,7 @@ def bitstream(result: Path, seed: int) -> Path:
     """Pack what `place_and_route` made of a netlist. Returns the bitstream, compressed."""
     text = configuration(result, seed)
     packed = text.with_suffix(".bit")
-    _run([sys.executable, "-c", _ECPPACK, "--compress", "--input", text.name, "--bit", packed.name],
+    run_tool([sys.executable, "-c", _ECPPACK, "--compress", "--input", text.name, "--bit", packed.name],
          packed.with_suffix(".pack.log"))  # fmt: skip
     return packed
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from lpu_isa.config import SHAPES
 from lpu_isa.fingerprint import fingerprint
-from lpu_rtl.export import tile_file
+from lpu_rtl.bank import Bank
+from lpu_rtl.export import tile_file, verilog_text
+from lpu_rtl.primitives import Multiplier18
 from lpu_sw.run import find_tile
 from lpu_tb.build import TILE, tile_text
 from lpu_tb.public import ports
 from lpu_tb.verilog_lint import lint
+from lpu_tb.xilinx import xilinx_area
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 SMALL = SHAPES["4x4"]
@@ -47,3 +50,13 @@ def test_the_example_of_the_page_connects_every_port(tmp_path):
     source = tmp_path / "lpu.v"
     source.write_text(tile_file(SMALL, tile_text(SMALL)) + example)
     assert lint(source, "lpu") == ""
+
+
+def test_on_a_xilinx_chip_a_bank_is_block_ram_and_a_product_one_multiplier(tmp_path):
+    bank = Bank(512, 8, 26)
+    area = xilinx_area(verilog_text(bank, "bank"), "bank", tmp_path)
+    assert area.bram36 == -(-8 * 26 // 72)  # 512 words of 72 bits each
+    assert (area.lut, area.dsp48) == (0, 0)
+    product = Multiplier18(is_signed=True)
+    area = xilinx_area(verilog_text(product, "product"), "product", tmp_path)
+    assert (area.dsp48, area.ff, area.lut) == (1, 0, 0), "its registers are those of the multiplier"
