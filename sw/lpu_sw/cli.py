@@ -24,7 +24,7 @@ from lpu_sw.compiler.dump import PASSES, dump
 from lpu_sw.compiler.llama import Compilation, facts_to_metadata, inbox_words
 from lpu_sw.docs import write_pages, write_parts
 from lpu_sw.engines import EngineError, load_sections
-from lpu_sw.evaluate import evaluate
+from lpu_sw.evaluate import LAYER_TOKENS, evaluate, evaluate_layers
 from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.host.decode import MachineFault
@@ -180,12 +180,22 @@ def evaluation(
     engine: Annotated[str, typer.Option(help="sim or float.")] = "sim",
     limit: Annotated[int | None, typer.Option(min=1, help="Predicted tokens, at most.")] = None,
     tile: TileOption = "8x16",
+    layers: Annotated[
+        bool, typer.Option("--layers", help=f"Instead: errors layer by layer, of {LAYER_TOKENS} tokens or the limit.")
+    ] = False,
     tokenizer: TokenizerOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Next-token loss on held-out text, against float32, and how often the two choose alike."""
     shape = find_tile(tile)
     _make_folder_of(json_file)
+    if layers:
+        figures = evaluate_layers(model, text, shape, limit, tokenizer)
+        typer.echo(f"relative error against float32, mean of {figures['tokens']} tokens, after")
+        for stage, error in figures["layers"].items():
+            typer.echo(f"  {stage:22} {error:.4f}")
+        _write_json(json_file, figures)
+        return
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(str(text), total=limit)

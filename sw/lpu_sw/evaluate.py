@@ -19,12 +19,15 @@ from lpu_sw.frontends import load_model
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.heldout import cross_entropy, read_stories, story_tokens
 from lpu_sw.host.decode import Request, decode
+from lpu_sw.layer_errors import layer_errors
 from lpu_sw.model import LlamaModel
 from lpu_sw.reference.llama import FloatLlama
 
-__all__ = ["ENGINES", "Evaluation", "evaluate"]
+__all__ = ["ENGINES", "LAYER_TOKENS", "Evaluation", "evaluate", "evaluate_layers"]
 
 ENGINES = ("sim", "float")
+LAYER_TOKENS = 500
+"""How many tokens `evaluate_layers` takes if it is not told."""
 
 
 @dataclass(frozen=True)
@@ -167,3 +170,23 @@ def evaluate(
     if engine == "sim":
         where["tile"] = tile.name
     return where | Evaluation.joined(parts).figures()
+
+
+def evaluate_layers(
+    model_path: Path, text: Path, tile: TileConfig, limit: int | None = None, tokenizer_path: Path | None = None
+) -> dict[str, Any]:
+    """Relative errors of `layer_errors`, under ``layers``, on the first tokens of a text file's stories.
+
+    limit : tokens at most, `LAYER_TOKENS` when None. Raises ValueError for a bad input of any kind.
+    """
+    model = load_model(model_path)
+    tokenizer = load_tokenizer(model_path, model.config, tokenizer_path)
+    texts = (story_tokens(story, tokenizer, model.config) for story in read_stories(text))
+    stories = [tokens[:-1] for tokens in _cut(texts, model.config.max_positions, limit or LAYER_TOKENS)]
+    return {
+        "model": str(model_path),
+        "text": str(text),
+        "tile": tile.name,
+        "tokens": sum(map(len, stories)),
+        "layers": layer_errors(model, tile, stories),
+    }

@@ -246,3 +246,13 @@ def test_a_trace_of_an_engine_that_shows_nothing_is_refused(lpu: Lpu, tmp_path: 
     text = complaint(lpu("run", "--engine", "float", "--trace", trace))
     assert text == "engine float cannot be traced: use rtl, or lpu profile for what it would show"
     assert not trace.exists()
+
+
+def test_eval_shows_the_errors_layer_by_layer(lpu: Lpu, story_llama: Path, tmp_path: Path) -> None:
+    json_file = tmp_path / "layers.json"
+    text = str(story_llama / "heldout.txt")
+    model = ["--model", str(story_llama)]
+    result = lpu("eval", *model, "--text", text, "--layers", "--limit", "20", "--json", str(json_file))
+    figures = json.loads(json_file.read_text())
+    assert figures["tokens"] == 20
+    assert f"layer 4 feed-forward   {figures['layers']['layer 4 feed-forward']:.4f}" in result.out

@@ -13,10 +13,13 @@ import numpy as np
 from lpu_sw.heldout import cross_entropy
 from lpu_sw.model import LlamaConfig, LlamaLayer, LlamaModel
 
-__all__ = ["FloatLlama", "greedy", "next_token_losses"]
+__all__ = ["FloatLlama", "Observer", "greedy", "ignore", "next_token_losses"]
+
+Observer = Callable[[str, int, np.ndarray], None]
+"""Takes what a forward pass makes on its way: name, layer and values."""
 
 
-def _ignore(name: str, layer: int, values: np.ndarray) -> None:
+def ignore(name: str, layer: int, values: np.ndarray) -> None:
     """Observer of nothing."""
 
 
@@ -28,7 +31,7 @@ class FloatLlama:
     (with experts: those of a layer one after the other, each over the tokens that chose it, times their weight).
     """
 
-    def __init__(self, model: LlamaModel, observe: Callable[[str, int, np.ndarray], None] = _ignore) -> None:
+    def __init__(self, model: LlamaModel, observe: Observer = ignore) -> None:
         self.model = model
         self._observe = observe
         self.position = 0

@@ -16,7 +16,7 @@ from lpu_sw.compiler.calibrate import Ranges, block_magnitudes, query_factor, st
 from lpu_sw.compiler.quantise import immediate_base, quantise_rows
 from lpu_sw.frontends.language_graph import LOG2_E
 from lpu_sw.model import LlamaModel
-from lpu_sw.reference.llama import pair_components
+from lpu_sw.reference.llama import Observer, ignore, pair_components
 from lpu_sw.sim.arithmetic import Arithmetic, align, quantise_block, quantise_static
 
 __all__ = ["QuantisedLlama"]
@@ -26,9 +26,20 @@ ROTARY_RADIX = 16
 
 
 class QuantisedLlama:
-    """One token at a time, with a cache. ``tile`` gives significand, lanes of a vector and size of a block."""
+    """One token at a time, with a cache. ``tile`` gives significand, lanes of a vector and size of a block.
 
-    def __init__(self, model: LlamaModel, tile: TileConfig, ranges: Ranges, n_valid: int | None = None) -> None:
+    observe : called with every token's ``hidden`` (1, dim), as that of `FloatLlama`.
+    """
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        tile: TileConfig,
+        ranges: Ranges,
+        n_valid: int | None = None,
+        observe: Observer = ignore,
+    ) -> None:
+        self._observe = observe
         self.config = config = model.config
         self.tile = tile
         self.n_valid = config.vocab_size if n_valid is None else n_valid
@@ -112,6 +123,7 @@ class QuantisedLlama:
         x = self._times(self._embedding[token].astype(np.float64), self._embedding_scale[token])
         cos, sin = self._angles()
         for i, layer in enumerate(self._layers):
+            self._observe("hidden", i, x[None])
             norm = self._norm(x)
 
             def projected(name: str, x=x, layer=layer, norm=norm) -> np.ndarray:
@@ -124,6 +136,7 @@ class QuantisedLlama:
             self._keys[i].append(quantise_static(keys)[0])
             self._values[i].append(quantise_static(projected("v").reshape(heads))[0])
             x = self._residual(x, self._attend(i, queries), layer["o"], self._attended_block(), "attended")
+            self._observe("hidden", i, x[None])
             norm = self._norm(x)
             inputs = x
             for number, share in self._route(projected("router", x, layer, norm)) if "router" in layer else [(0, None)]:
@@ -134,6 +147,7 @@ class QuantisedLlama:
                 normed = normed if share is None else self._times(normed, share)
                 up = self._times(self._matmul(up, inputs, cols, self._base["hidden"]), up_scale)
                 x = self._residual(x, self._times(up, normed), layer[f"down {number}"], cols, "gated")
+        self._observe("hidden", self.config.n_layers, x[None])
         self.position += 1
         final, base = (self._times(x, self._final_gain), "final") if self.config.tied else (x, "hidden")
         sums = self._matmul(self._classifier, final, cols, self._base[base])
