@@ -15,7 +15,7 @@ from pathlib import Path
 import amaranth
 import cocotb
 from amaranth.lib import wiring
-from cocotb_tools.runner import Verilator, VerilatorControlFile, Verilog
+from cocotb_tools.runner import Runner, Verilator, VerilatorControlFile, Verilog
 
 import lpu_isa
 import lpu_rtl
@@ -34,6 +34,7 @@ __all__ = [
     "build",
     "build_text",
     "build_tile",
+    "make_once",
     "tile_text",
     "verilator",
 ]
@@ -57,14 +58,6 @@ _MAKE_VARIABLES = {"OPT_FAST": "-O2"}
 
 class BuildError(ValueError):
     """The design could not be turned into a simulator; the text says which tool is missing or what it said."""
-
-
-@dataclass(frozen=True)
-class Build:
-    """A finished simulator: the folder of its binary, and the name of the Verilog module at the top."""
-
-    folder: Path
-    toplevel: str
 
 
 @dataclass(frozen=True)
@@ -122,6 +115,15 @@ class PrivateVerilator(Verilator):
 
     def _build_command(self) -> list[Sequence[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return [[word for word in command if word != "--public-flat-rw"] for command in super()._build_command()]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished simulator: its folder, the name of the Verilog module at the top, and cocotb's runner of it."""
+
+    folder: Path
+    toplevel: str
+    runner: type[Runner]
 
 
 def _without_register_starts(text: str) -> str:
@@ -213,32 +215,41 @@ def build_text(
         [text, control, *options, str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
     )
     folder = SIM_BUILD / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+    def make() -> None:
+        say(f"compiling the simulator of {name}, some minutes")
+        (folder / f"{name}.v").write_text(text)
+        (folder / "public.vlt").write_text(control)
+        runner = PrivateVerilator()
+        try:
+            runner.build(
+                sources=[VerilatorControlFile(folder / "public.vlt"), Verilog(folder / f"{name}.v")],
+                hdl_toplevel=name,
+                build_args=options,
+                build_dir=folder,
+                waves=waves,
+                log_file=folder / "build.log",
+            )
+            is_made = (folder / name).exists()  # make may have been told not to build anything
+        except RuntimeError:
+            is_made = False
+        if not is_made:
+            log = folder / "build.log"
+            last = log.read_text().splitlines()[-20:]
+            raise BuildError("\n".join([f"building {name} failed; {log} ends:", *last]))
+
+    make_once(folder, make)
+    return Build(folder, name, PrivateVerilator)
+
+
+def make_once(folder: Path, make: Callable[[], None]) -> None:
+    """Let ``make`` fill a new folder, unless one of that name has been finished; other processes wait meanwhile."""
     finished = folder / "finished"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when this process ends, however it ends
         if not finished.exists():
-            say(f"compiling the simulator of {name}, some minutes")
-            shutil.rmtree(folder, ignore_errors=True)  # a build that was broken off
+            shutil.rmtree(folder, ignore_errors=True)  # one that was broken off
             folder.mkdir()
-            (folder / f"{name}.v").write_text(text)
-            (folder / "public.vlt").write_text(control)
-            runner = PrivateVerilator()
-            try:
-                runner.build(
-                    sources=[VerilatorControlFile(folder / "public.vlt"), Verilog(folder / f"{name}.v")],
-                    hdl_toplevel=name,
-                    build_args=options,
-                    build_dir=folder,
-                    waves=waves,
-                    log_file=folder / "build.log",
-                )
-                is_made = (folder / name).exists()  # make may have been told not to build anything
-            except RuntimeError:
-                is_made = False
-            if not is_made:
-                log = folder / "build.log"
-                last = log.read_text().splitlines()[-20:]
-                raise BuildError("\n".join([f"building {name} failed; {log} ends:", *last]))
+            make()
             finished.touch()
-    return Build(folder, name)

@@ -11,7 +11,7 @@ from typing import Any
 from amaranth.lib import wiring
 from cocotb_tools.check_results import get_results
 
-from .build import SIM_BUILD, Build, PrivateVerilator, build
+from .build import SIM_BUILD, Build, build
 from .public import Public
 
 __all__ = ["BenchFailed", "parameters", "run_bench", "run_build"]
@@ -78,7 +78,7 @@ def run_build(
     folder.mkdir(parents=True)
     log, results = folder / "log.txt", folder / "results.xml"
     try:
-        PrivateVerilator().test(
+        made.runner().test(
             bench,
             made.toplevel,
             hdl_toplevel_lang="verilog",
