@@ -1,9 +1,7 @@
 """Bench: how near a tile comes to its floor, and how fast simulator, RTL and compiler are on this machine."""
 
-import os
-import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from lpu_sw.engines import EngineError
+from lpu_sw.processor import llama2c_speeds
+from lpu_sw.profile.figures import profile
 from lpu_sw.run import Plan, Record, plan_run
 
 __all__ = ["bench", "figures_table"]
@@ -18,29 +18,27 @@ __all__ = ["bench", "figures_table"]
 MEAN_POSITIONS = 128
 """Utilisation is averaged over positions 0..127, or over the context where it is shorter."""
 SHOWN_POSITIONS = (0, 63, 127, 255)
-LLAMA2C_TOKENS = 200
 
 
 def bench(
-    models: list[Path], tiles: list[str], sim_tokens: int, rtl_tokens: int, say: Callable[[str], None]
+    pairs: list[tuple[Path, str]], sim_tokens: int, rtl_tokens: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure; each entry of ``runs`` is one model on one tile.
+    """Measure; each entry of ``runs`` is one of the ``pairs``, a model and a tile.
 
-    sim_tokens, rtl_tokens : length of the runs whose speed is measured; 0 leaves them out. The first model on the first
-    tile is the one that also runs on the RTL. ``LLAMA2C`` in the environment names llama2.c's ``run``, to compare with.
+    sim_tokens, rtl_tokens : length of the runs whose speed is measured; 0 leaves them out. The first pair is the one
+    that also runs on the RTL. ``llama2c`` : see `llama2c_speeds`.
     """
     runs = []
-    for model in models:
-        for tile in tiles:
-            say(f"{model} on {tile}")
-            plan = plan_run(model, "", 1 << 20, "sim", tile)
-            entry = {"model": plan.model_path.stem, "tile": tile, **_planned(plan)}
-            if sim_tokens:
-                entry["sim"] = _ran(plan_run(model, "", sim_tokens, "sim", tile))
-            if rtl_tokens and not runs:
-                entry["rtl"] = _ran_on_rtl(model, tile, rtl_tokens, say)
-            runs.append(entry)
-    return {"runs": runs, "llama2c": list(_llama2c(models))}
+    for model, tile in pairs:
+        say(f"{model} on {tile}")
+        plan = plan_run(model, "", 1 << 20, "sim", tile)
+        entry = {"model": plan.model_path.stem, "tile": tile, **_planned(plan)}
+        if sim_tokens:
+            entry["sim"] = _ran(plan_run(model, "", sim_tokens, "sim", tile))
+        if rtl_tokens and not runs:
+            entry["rtl"] = _ran_on_rtl(model, tile, rtl_tokens, say)
+        runs.append(entry)
+    return {"runs": runs, "llama2c": llama2c_speeds(list(dict.fromkeys(model for model, _ in pairs)), say)}
 
 
 def _planned(plan: Plan) -> dict[str, Any]:
@@ -67,6 +65,9 @@ def _planned(plan: Plan) -> dict[str, Any]:
             }
             for position in shown
         },
+        "matmuls": [
+            asdict(kind) for kind in profile(plan.job.compiled, plan.job.model.config, facts.context - 1).kinds
+        ],
         "bundles": len(plan.job.compiled.program.bundles),
         "image_bytes": image_bytes,
         "compile_seconds": plan.compile_seconds,
@@ -94,20 +95,6 @@ def _ran_on_rtl(model: Path, tile: str, tokens: int, say: Callable[[str], None])
         return _ran(plan)
     except EngineError as error:
         return {"unavailable": str(error)}
-
-
-def _llama2c(models: list[Path]) -> Iterator[dict[str, Any]]:
-    """Tokens a second of llama2.c on the models that it can read. Raises `EngineError` when it prints no speed."""
-    program = os.environ.get("LLAMA2C")
-    for model in [model for model in models if program and model.suffix == ".bin"]:
-        tokenizers = sorted(model.parent.glob("tok*.bin"))
-        command = [program, str(model), "-t", "0", "-n", str(LLAMA2C_TOKENS)]
-        command += ["-z", str(tokenizers[0])] if tokenizers else []
-        shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        speed = re.search(r"achieved tok/s: ([\d.]+)", shown.stderr + shown.stdout)
-        if speed is None:
-            raise EngineError(f"{program} printed no speed for {model}, expected 'achieved tok/s'")
-        yield {"model": model.stem, "tokens_per_second": float(speed[1])}
 
 
 def figures_table(figures: dict[str, Any]) -> str:
@@ -139,8 +126,14 @@ def figures_table(figures: dict[str, Any]) -> str:
             f"| {run['compile_seconds']:.1f} s | {_speed(sim)} | {'yes' if equal and all(equal) else 'no'} "
             f"| {_speed(rtl)} |"
         )
-    for run in figures["llama2c"]:
-        lines += ["", f"llama2.c on {run['model']}: {run['tokens_per_second']:,.0f} tokens/s."]
+    if figures["llama2c"]:
+        lines += ["", "| program | model | on | tokens/s | weights/s |", "| --- " * 5 + "|"]
+    for speed in figures["llama2c"]:
+        lines += [
+            f"| llama2.c{', ' + speed['flags'] if speed['flags'] else ''} | {speed['model']} "
+            f"| one core of {speed['processor']} | {speed['tokens_per_second']:,.0f} "
+            f"| {speed['weights_per_second']:.2e} |"
+        ]
     return "\n".join(lines)
 
 

@@ -49,8 +49,11 @@ COMMAND_GROUP = "lpu.command"
 DEFAULT_MODEL = Path("models/story-llama")
 CNN_TILE = "16x16-cnn"
 DEFAULT_BENCH = Path("sim_build/bench.json")
+MIXTURE = Path("models/story-moe")
 BENCH_TILES = ["8x16", "8x16,wmem_words=3072", "16x16"]
 """The board's tile, the same with a larger cache, and a larger one."""
+MIXTURE_TILES = ["8x16,wmem_words=3072,smem_words=1024", "16x16"]
+"""Tiles that hold the mixture of experts."""
 
 ModelOption = Annotated[Path, typer.Option("--model", help="llama2.c .bin, .safetensors file, or Hugging Face folder.")]
 TileOption = Annotated[
@@ -315,12 +318,16 @@ def benchmark(
 ) -> None:
     """Measure utilisation, and the speed of simulator, RTL and compiler on this machine.
 
-    LPU_MODELS names a folder in which stories260K is looked for; LLAMA2C names llama2.c's `run`, to compare with.
+    LPU_MODELS names a folder in which stories260K is looked for; LLAMA2C names llama2.c's run.c, or
+    a program built from it, to compare with.
     """
     stories260k = Path(os.environ.get("LPU_MODELS", ".")) / "stories260K" / "stories260K.bin"
     chosen = models or [DEFAULT_MODEL, *([stories260k] if stories260k.is_file() else [])]
+    pairs = [(model, tile) for model in chosen for tile in tiles or BENCH_TILES]
+    if not models and not tiles:
+        pairs += [(MIXTURE, tile) for tile in MIXTURE_TILES]
     _make_folder_of(json_file)
-    figures = bench(chosen, tiles or BENCH_TILES, tokens, rtl_tokens, typer.echo)
+    figures = bench(pairs, tokens, rtl_tokens, typer.echo)
     _write_json(json_file, figures)
     table = figures_table(figures)
     typer.echo(table)

@@ -161,7 +161,9 @@ def test_eval_counts_what_it_is_given(story_llama: Path) -> None:
 
 def test_bench_fills_its_tables(story_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA2C", raising=False)
-    figures = bench([story_llama], ["8x16"], 2, 0, lambda line: None)
+    said: list[str] = []
+    figures = bench([(story_llama, "8x16")], 2, 0, said.append)
+    assert said[-1].startswith("llama2.c is left out") and not figures["llama2c"]
     (run,) = figures["runs"]
     assert run["sim"]["is_as_predicted"]
     assert 0.5 < run["mean_utilisation"] < 1
@@ -170,3 +172,4 @@ def test_bench_fills_its_tables(story_llama: Path, monkeypatch: pytest.MonkeyPat
         == run["positions"]["63"]["floor_cycles"] / run["positions"]["63"]["cycles"]
     )
     assert f"{run['mean_utilisation']:.3f}" in figures_table(figures)
+    assert {kind["kind"] for kind in run["matmuls"] if kind["busy"]} >= {"queries", "gate", "logits"}
