@@ -10,6 +10,7 @@ ENGINE ?= rtl
 TILE ?= 8x16
 JOBS ?= auto
 SEED ?= 1
+SEEDS ?= 1 2 3 4 5
 
 BIN := .venv/bin
 LPU := $(BIN)/lpu
@@ -21,10 +22,10 @@ SETUP := .venv/.project-installed
 export MODEL PROMPT TILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test lint rtl wave bench profile synth fpga docs clean
+.PHONY: help setup sim test lint rtl wave bench profile synth fpga fpga-sweep docs clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
 
 setup: $(SETUP) ## Install the pinned tools into .venv (the other targets do it when it is due)
 
@@ -56,9 +57,13 @@ profile: $(SETUP) ## Show where one token's cycles go, with a trace and a page i
 synth: $(SETUP) ## Count the tile's ECP5 cells with Yosys, in sim_build/synth.json
 	$(LPU) synth
 
-fpga: $(SETUP) ## Place and route the tile for the ECP5-85F, and pack a bitstream (half an hour; SEED=1)
+fpga: $(SETUP) ## Build the bitstream of a ULX3S-85F with the tile, and measure it (half an hour; SEED=1)
 	@$(PIP) --no-build-isolation --editable '.[fpga]'
-	$(LPU) fpga --model "$$MODEL" --seed $(SEED)
+	$(LPU) fpga --tile "$$TILE" --model "$$MODEL" --seed $(SEED)
+
+fpga-sweep: $(SETUP) ## The same with several seeds side by side, of which the fastest is kept (SEEDS="1 2 3 4 5")
+	@$(PIP) --no-build-isolation --editable '.[fpga]'
+	$(LPU) fpga --tile "$$TILE" --model "$$MODEL" --jobs 2 $(addprefix --seed ,$(SEEDS))
 
 docs: $(SETUP) ## Write the generated pages: the ISA and the picture of the tile
 	$(LPU) docs

@@ -39,12 +39,14 @@ class Tile(wiring.Component):
     -----
     host : In(AxiLite)      Loads, starts and watches the tile.
     irq : Out(1)            The tile has halted or faulted, or has a word for the host.
+    running : Out(1)        Started, and not yet stopped.
+    faulted : Out(1)        Stopped by a fault, until it is started or reset.
     """
 
     def __init__(self, config: TileConfig, technology: Technology = Technology.GENERIC) -> None:
         self.config = config
         self.technology = technology
-        super().__init__({"host": In(AxiLite), "irq": Out(1)})
+        super().__init__({"host": In(AxiLite), "irq": Out(1), "running": Out(1), "faulted": Out(1)})
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -70,7 +72,12 @@ class Tile(wiring.Component):
             m.d.comb += getattr(icu, name).eq(getattr(host, name))
         for name in ("running", "waiting", "halted", "clearing", "fault", "fault_pc", "cycles"):
             m.d.comb += getattr(host, name).eq(getattr(icu, name))
-        m.d.comb += [self.irq.eq(host.irq), host.clamped.eq(vxm.clamped)]
+        m.d.comb += [
+            self.irq.eq(host.irq),
+            self.running.eq(icu.running),
+            self.faulted.eq(icu.fault != 0),
+            host.clamped.eq(vxm.clamped),
+        ]
         for name in ("program_read", "program_write", "timing_read", "timing_write"):
             connect(m, getattr(windows, name), getattr(icu, name))
 

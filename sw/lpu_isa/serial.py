@@ -8,10 +8,12 @@ A request with the sequence number of the one executed last is not executed agai
 `SEQUENCE_ANEW` is the exception and always executed: a host opens with it, by a read that has no effect.
 """
 
-__all__ = ["ANSWER_MARK", "MAX_WORDS", "REQUEST_MARK", "SEQUENCE_ANEW", "WRITE_BIT"]
+__all__ = ["ANSWER_MARK", "BAUD", "MAX_WORDS", "REQUEST_MARK", "SEQUENCE_ANEW", "WRITE_BIT"]
 
 REQUEST_MARK = 0xA5
 ANSWER_MARK = 0x5A
 WRITE_BIT = 0x80
 MAX_WORDS = 64
 SEQUENCE_ANEW = 0
+BAUD = 1_000_000
+"""Bits a second unless another rate is asked for; the ULX3S's USB chip and every clock of whole MHz make it exactly."""

@@ -17,8 +17,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from lpu_isa.serial import BAUD
 from lpu_sw.asm import assemble_file, disassemble
 from lpu_sw.bench import bench, figures_table
+from lpu_sw.board import PortEngine
 from lpu_sw.check import check
 from lpu_sw.compiler.dump import PASSES, dump
 from lpu_sw.compiler.llama import Compilation, facts_to_metadata, inbox_words
@@ -102,7 +104,7 @@ def run(
     model: ModelOption = DEFAULT_MODEL,
     prompt: Annotated[str, typer.Option(help="Text to go on from; empty for BOS alone.")] = "Once upon a time",
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 200,
-    engine: Annotated[str, typer.Option(help="sim (golden model), rtl (Verilator) or float (float32).")] = "sim",
+    engine: Annotated[str, typer.Option(help="sim (golden model), rtl (Verilator), board or float (float32).")] = "sim",
     temperature: Annotated[float, typer.Option(help="0: the likeliest token, chosen by the tile itself.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the host's choices at a temperature above 0.")] = 0,
     tile: TileOption = "8x16",
@@ -110,6 +112,8 @@ def run(
     tokenizer: TokenizerOption = None,
     json_file: JsonOption = None,
     trace: TraceOption = None,
+    port: Annotated[str | None, typer.Option(help="Serial port of engine board, such as /dev/ttyUSB0.")] = None,
+    baud: Annotated[int, typer.Option(min=1, help="Rate of the port.")] = BAUD,
 ) -> None:
     """Tell a story, token by token, in a number of cycles that is printed before it starts."""
     plan = plan_run(model, prompt, tokens, engine, tile, context, temperature, seed, tokenizer)
@@ -118,6 +122,10 @@ def run(
         if not isinstance(watched, WatchedEngine):
             raise EngineError(f"engine {engine} cannot be traced: use rtl, or lpu profile for what it would show")
         watched.is_watched = True
+    if isinstance(plan.engine, PortEngine):
+        plan.engine.port, plan.engine.baud = port, baud
+    elif port is not None:
+        raise EngineError(f"engine {engine} has no serial port: use --engine board")
     for file in (json_file, trace):
         _make_folder_of(file)
     for line in plan.lines():

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lpu_isa.serial import BAUD
 from lpu_rtl.export import tile_file
 from lpu_rtl.primitives import Technology
 from lpu_rtl.tile import Tile
@@ -18,7 +19,7 @@ from lpu_sw.cli import DEFAULT_MODEL, TileOption
 from lpu_sw.image import Image
 from lpu_sw.run import find_tile
 
-from . import fpga as whole_tile
+from . import fpga as board
 from .build import SIM_BUILD, TILE, build_tile, tile_text
 from .route import record
 from .runner import run_build
@@ -115,15 +116,24 @@ def route(
 def fpga(
     tile: TileOption = "8x16",
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Of the placer; may be repeated.")] = None,
-    target_mhz: Annotated[float, typer.Option(help="Clock to reach; to miss it is an error.")] = 110.0,
+    clock_mhz: Annotated[float, typer.Option(help="Clock of the tile; to miss it is an error.")] = 110.0,
+    baud: Annotated[int, typer.Option(min=1, help="Rate of the serial line.")] = BAUD,
+    part: Annotated[str, typer.Option(help="Chip on the board: 12F, 25F, 45F or 85F.")] = "85F",
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds that are placed and routed side by side.")] = 1,
     model: Annotated[Path, typer.Option(help="Model whose tokens/s are stated.")] = DEFAULT_MODEL,
     json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = SIM_BUILD / "fpga.json",
+    is_recorded: Annotated[bool, typer.Option("--record", help="Append them to docs/results/fpga.json.")] = False,
 ) -> None:
-    """Take the whole tile to a bitstream for the LFE5U-85F: half an hour a seed."""
-    config = find_tile(tile)
-    folder = SIM_BUILD / "fpga" / config.name
-    figures = whole_tile.record(config, model, folder, seeds or [1], target_mhz, typer.echo)
+    """Build the bitstream of a ULX3S with the tile; of several seeds the fastest. Half an hour a seed."""
+    folder = SIM_BUILD / "fpga" / re.sub(r"\W+", "_", f"{tile}_{part}_{clock_mhz:g}")
+    figures = board.record(
+        tile, model, folder, seeds or [1], clock_mhz, typer.echo, baud=baud, part=part, jobs=jobs
+    )  # fmt: skip
     _write(json_file, figures)
-    if figures["fmax_mhz"] < target_mhz:
-        typer.echo(f"lpu: {figures['fmax_mhz']} MHz, {target_mhz:g} MHz were to be reached", err=True)
+    typer.echo(f"written  {folder / figures['bitstream']}")
+    if figures["fmax_mhz"] < clock_mhz:
+        typer.echo(f"lpu: found {figures['fmax_mhz']} MHz, {clock_mhz:g} MHz were to be reached", err=True)
         raise typer.Exit(1)
+    if is_recorded:
+        board.remember(figures)
+        typer.echo(f"recorded {board.RESULTS}")

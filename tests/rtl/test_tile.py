@@ -219,7 +219,7 @@ def test_ports_of_the_exported_tile_are_these():
     axi = "aw w b ar r".split()
     names = {signal.signal for signal in ports(tile_text(SMALL), "tile")}
     channels = {name for name in names if name.startswith("host__")}
-    assert names - channels == {"clk", "rst", "irq"}
+    assert names - channels == {"clk", "rst", "irq", "running", "faulted"}
     assert channels == {
         *(f"host__{channel}{kind}" for channel in axi for kind in ("valid", "ready")),
         "host__awaddr", "host__awprot", "host__wdata", "host__wstrb", "host__bresp", "host__araddr", "host__arprot",

@@ -66,6 +66,7 @@ def complaint(result: Result) -> str:
         (["--temperature", "1", "--seed", "-1"], "the seed must be 0 or a positive number, not -1"),
         (["--tile", "4x4"], "is short by"),
         (["--context", "100000"], "the largest context that fits is"),
+        (["--port", "/dev/ttyUSB0"], "engine sim has no serial port: use --engine board"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )

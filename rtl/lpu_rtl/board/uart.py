@@ -44,11 +44,14 @@ class UartReceiver(wiring.Component):
                         with m.If(rx):  # a glitch, not a start bit
                             m.next = "IDLE"
                     with m.Elif(count == 9):
+                        # Half of a good stop bit is still to come: the next start bit must be waited for from now on.
                         m.d.sync += self.valid.eq(rx)
-                        m.next = "STOPPED"
+                        m.next = "BROKEN"
+                        with m.If(rx):
+                            m.next = "IDLE"
                     with m.Else():
                         m.d.sync += self.data.eq(Cat(self.data[1:], rx))
-            with m.State("STOPPED"):
+            with m.State("BROKEN"):
                 with m.If(rx):
                     m.next = "IDLE"
         return m

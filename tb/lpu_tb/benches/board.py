@@ -1,13 +1,17 @@
-"""The tile behind its serial line, bits on the pins: a program loaded and run, on a clean line and on a bad one."""
+"""The board, bits on its pins: a program loaded and run, on a clean line and on a bad one."""
 
+import os
 import random
+import tty
+from pathlib import Path
 
 import cocotb
+import numpy as np
 from cocotb.clock import Clock
 from cocotb.queue import Queue
 from cocotb.triggers import ClockCycles, FallingEdge, Timer, with_timeout
 
-from lpu_isa.host import Register
+from lpu_isa.host import Register, Status, Window, beats
 from lpu_sw.host.protocol import TileDevice
 from lpu_sw.host.serial import SerialTransport
 from lpu_sw.image import Image
@@ -15,7 +19,9 @@ from lpu_sw.image import Image
 from ..axi import CLOCK_NS
 from ..runner import parameters
 
-_SILENT_BITS = 60
+_SILENT_BITS = 200  # more than the 64 writes of a frame take at 4 cycles a bit
+_POWER_UP_CYCLES = 400
+_POLL_CYCLES = 1000
 
 
 class PinLine:
@@ -24,7 +30,7 @@ class PinLine:
     badness : share of transfers, each way, that lose a byte, double one, change one or have noise ahead of them.
     """
 
-    def __init__(self, dut, divisor: int, badness: float, seed: int) -> None:
+    def __init__(self, dut, divisor: int, badness: float = 0.0, seed: int = 0) -> None:
         self.dut, self.badness, self.random = dut, badness, random.Random(seed)
         self.bit_ns = divisor * CLOCK_NS
         self.heard: Queue = Queue()
@@ -76,26 +82,80 @@ class PinLine:
 
 @cocotb.test(timeout_time=1, timeout_unit="sec")
 async def program(dut) -> None:
-    """``image`` is loaded and started with ``inbox``; its posts are ``expected``, and every frame is executed once."""
+    """``image``, which adds 5 to what it receives, is loaded and run; then one that faults, and the button is pressed.
+
+    ``badness`` is that of the line: whatever it does, every frame is executed once and every word arrives.
+    """
     given = parameters()
     image = Image.load(given["image"])
-    dut.rx.value = 1
-    dut.rst.value = 1
-    Clock(dut.clk, CLOCK_NS, unit="ns").start()
-    await ClockCycles(dut.clk, 4)
-    dut.rst.value = 0
+    await _power_up(dut)
     line = PinLine(dut, given["divisor"], given["badness"], given["seed"])
     device = TileDevice(SerialTransport(line), image.config)
     await device.load(image)
+    for section in image.sections:
+        loaded = await device.read_window(section.window, section.address, len(section.words))
+        assert np.array_equal(loaded, section.words), section.window
     await device.reset()
     for number in range(4):
         await device.push(number)
         assert await device.register(Register.INBOX_LEVEL) == number + 1, "a word was pushed twice, or never"
-    await device.start(given["inbox"])
-    posts = []
-    while (post := await device.next_post()) is not None:
-        posts.append(post[0])
-    assert posts == given["expected"]
-    assert dut.attention.value == 1
+    assert await _sum(dut, device) == 42
+
+    nonsense = np.full((1, beats(image.config, Window.PROGRAM)), 0xFFFF_FFFF, np.uint32)
+    await device.write_window(Window.PROGRAM, nonsense)
+    await device.start([])
+    assert await device.finish() & Status.FAULTED
+    assert (int(dut.running.value), int(dut.faulted.value)) == (0, 1)
+
+    dut.button.value = 1
+    await ClockCycles(dut.clk, 10)
+    dut.button.value = 0
+    await ClockCycles(dut.clk, _POWER_UP_CYCLES)
+    assert (int(dut.running.value), int(dut.faulted.value)) == (0, 0)
+    await device.load(image)
+    assert await _sum(dut, device) == 42
     assert (line.spoiled > 0) == (given["badness"] > 0)
     assert given["badness"] or device.transport.retries == 0
+
+
+async def _power_up(dut) -> None:
+    dut.rx.value = 1
+    dut.button.value = 0
+    Clock(dut.clk, CLOCK_NS, unit="ns").start()
+    await ClockCycles(dut.clk, _POWER_UP_CYCLES)
+
+
+async def _sum(dut, device: TileDevice) -> int:
+    """What the program makes of 37; the light shines while it waits for it."""
+    await device.start([])
+    assert dut.running.value == 1
+    await device.push(37)
+    post = await device.next_post()
+    assert post is not None
+    assert await device.next_post() is None, "it sends once and halts"
+    assert dut.running.value == 0
+    return post[0]
+
+
+@cocotb.test(timeout_time=10, timeout_unit="sec")
+async def port(dut) -> None:
+    """The board becomes a serial port of this machine, which ``port`` leads to until someone removes it."""
+    given = parameters()
+    await _power_up(dut)
+    line = PinLine(dut, given["divisor"])
+    board, host = os.openpty()
+    tty.setraw(host)
+    os.set_blocking(board, False)
+    link = Path(given["port"])
+    link.symlink_to(os.ttyname(host))
+    cocotb.start_soon(_hand_on(line, board))
+    while link.is_symlink():
+        try:
+            await line.send(os.read(board, 64))
+        except BlockingIOError:
+            await ClockCycles(dut.clk, _POLL_CYCLES)
+
+
+async def _hand_on(line: PinLine, board: int) -> None:
+    while True:
+        os.write(board, await line.heard.get())

@@ -1,0 +1,60 @@
+# amaranth: UnusedElaboratable=no
+"""The board: its clock and reset, and a program through its pins."""
+
+import numpy as np
+import pytest
+
+from lpu_isa.config import SHAPES
+from lpu_rtl.board.pll import PllSettings, pll_settings
+from lpu_rtl.board.top import BoardTop
+from lpu_sw.asm.builder import Builder
+from lpu_sw.image import Image
+from lpu_tb.runner import run_bench
+
+SMALL = SHAPES["4x4"]
+CLOCK_HZ = 25_000_000
+DIVISOR = 4
+
+
+@pytest.mark.parametrize("badness", [0.0, 0.15])
+def test_a_program_is_loaded_and_run_through_the_pins(badness, tmp_path):
+    b = Builder(SMALL)
+    b.bundle(icu={"op": "recv", "rd": 1}, wait=8)
+    b.bundle(icu={"op": "addi", "rd": 2, "rs": 1, "imm": 5}, wait=8)
+    b.bundle(icu={"op": "send", "rs": 2}, wait=8)
+    b.bundle(icu={"op": "halt"})
+    weights = np.random.default_rng(1).integers(-127, 128, (SMALL.wmem_words, SMALL.rows, SMALL.cols))
+    b.data("wmem", 0, weights.astype(np.int8))
+    Image.from_program(b.build()).save(tmp_path / "image")
+    given = {"image": str(tmp_path / "image"), "divisor": DIVISOR, "badness": badness, "seed": 3}
+    top = BoardTop(SMALL, CLOCK_HZ, CLOCK_HZ, CLOCK_HZ // DIVISOR)
+    # An FPGA's registers start as they are told to, which the reset out of power-up relies on.
+    run_bench(top, "board", "lpu_tb.benches.board", "program", name=f"board-{badness}", parameters=given, fast=True)
+
+
+@pytest.mark.parametrize("mhz", [12.5, 25, 50, 62.5, 80, 100, 110, 112.5, 115, 120, 125])
+def test_clocks_that_can_be_made_are_made_exactly_and_within_the_chips_limits(mhz):
+    divide, multiply, output = pll_settings(25_000_000, round(mhz * 1e6))
+    assert 25 / divide >= 10
+    assert 400 <= 25 / divide * multiply <= 800
+    assert 25 / divide * multiply / output == mhz
+
+
+def test_the_oscillator_runs_as_slowly_compared_as_need_be():
+    assert pll_settings(25_000_000, 110_000_000) == PllSettings(1, 22, 5)
+
+
+def test_a_clock_that_cannot_be_made_is_refused_with_its_neighbours():
+    with pytest.raises(ValueError, match=r"a clock of 111 MHz cannot be made of 25 MHz; .*: 110\.714 and 112\.5 MHz"):
+        BoardTop(SMALL, 25_000_000, 111_000_000)
+    with pytest.raises(ValueError, match=r"a clock of 500 MHz cannot be made of 25 MHz; .*: 400 MHz"):
+        pll_settings(25_000_000, 500_000_000)
+    with pytest.raises(ValueError, match="the PLL's input must be 8 to 400 MHz, not 1 MHz"):
+        pll_settings(1_000_000, 100_000_000)
+
+
+def test_a_rate_that_the_clock_does_not_hit_is_refused():
+    with pytest.raises(ValueError, match="3000000 baud cannot be had from 25000000 Hz: the nearest is 3125000 baud"):
+        BoardTop(SMALL, 25_000_000, 25_000_000, 3_000_000)
+    with pytest.raises(ValueError, match="10000000 baud must be at most a quarter of the clock, 25000000 Hz"):
+        BoardTop(SMALL, 25_000_000, 25_000_000, 10_000_000)
