@@ -50,7 +50,7 @@ def complaint(result: Result) -> str:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--engine", "abacus"], "unknown engine 'abacus', expected one of float, rtl, sim"),
+        (["--engine", "abacus"], "unknown engine 'abacus', expected one of board, float, rtl, sim"),
         (["--tile", "3x5"], "unknown tile '3x5', expected one of 4x4, 8x16, 16x16"),
         (["--tile", "8x16,wmem=3072"], "unknown change of a tile 'wmem=3072', expected such as wmem_words=3072"),
         (["--tile", "8x16,vmem_words=300"], "vmem_words must be a power of two, not 300"),
