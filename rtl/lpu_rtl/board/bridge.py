@@ -69,6 +69,10 @@ class FrameBridge(wiring.Component):
         def sends(value: ValueLike) -> None:
             m.d.comb += [self.tx_valid.eq(1), self.tx_data.eq(value)]
 
+        def gives_up_when_silent() -> None:
+            with m.Elif(silence == self._gap):
+                m.next = "HUNT"
+
         with m.FSM() as fsm:
             with m.State("HUNT"):
                 m.d.comb += crc.start.eq(1)
@@ -85,8 +89,7 @@ class FrameBridge(wiring.Component):
                             m.next = "PAYLOAD"
                         with m.Else():
                             m.next = "CRC"
-                with m.Elif(silence == self._gap):
-                    m.next = "HUNT"
+                gives_up_when_silent()
             with m.State("PAYLOAD"):
                 with m.If(self.rx_valid):
                     m.d.sync += count.eq(count + 1)
@@ -95,15 +98,13 @@ class FrameBridge(wiring.Component):
                         m.d.sync += [count.eq(0), word.eq(word + 1)]
                         with m.If(word == last):
                             m.next = "CRC"
-                with m.Elif(silence == self._gap):
-                    m.next = "HUNT"
+                gives_up_when_silent()
             with m.State("CRC"):
                 with m.If(self.rx_valid):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count == _CRC_BYTES - 1):
                         m.next = "CHECK"
-                with m.Elif(silence == self._gap):
-                    m.next = "HUNT"
+                gives_up_when_silent()
             with m.State("CHECK"):
                 m.d.sync += [word.eq(0), count.eq(0)]
                 with m.If(~crc.match_detected):

@@ -15,7 +15,7 @@ from lpu_isa.config import TileConfig
 from lpu_sw.graph.graph import Graph
 from lpu_sw.graph.tensor import Tensor
 
-from .memory import RING, Demand, DoesNotFit, Memory, Sizes
+from .memory import RING, Demand, DoesNotFit, Memory, Sizes, ceil_div
 from .registers import SCALARS, Register
 from .rules import rule_of
 
@@ -262,7 +262,7 @@ def largest_context(graph: Graph, tile: TileConfig, most: int) -> int:
 
     Contexts are whole numbers of activation blocks (``cols`` positions), since a shorter one saves no memory.
     """
-    for context in range(-(-most // tile.cols) * tile.cols, 0, -tile.cols):
+    for context in range(ceil_div(most, tile.cols) * tile.cols, 0, -tile.cols):
         try:
             Layout(graph, tile, context).check()
         except DoesNotFit:

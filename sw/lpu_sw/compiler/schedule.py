@@ -23,7 +23,7 @@ from .memory import ceil_div
 from .position import position_registers, position_steps
 from .step import Step
 
-__all__ = ["Body", "Piece", "Schedule", "joined", "landed", "schedule", "together"]
+__all__ = ["Body", "Piece", "Schedule", "joined", "landed", "schedule", "straight", "together"]
 
 SEARCH_TRIES = 2000
 """Orders of a body's operations that are tried."""
@@ -92,10 +92,11 @@ def _placed(steps: Sequence[Step], problem: Problem, order: Sequence[int], issue
     return Piece([steps[i] for i in order], variants, [issue[i] - first for i in order])
 
 
-def _straight(isa: BundleFormat, steps: list[Step], registers: Sequence[int]) -> Piece:
+def straight(isa: BundleFormat, steps: Sequence[Step], registers: Sequence[int]) -> Piece:
     """Schedule a piece that nothing before it is known of."""
     problem = Problem([_uses(isa, steps, registers)])
-    return _placed(steps, problem, problem.order(), problem.schedule())
+    issue = problem.schedule()
+    return _placed(steps, problem, sorted(range(len(issue)), key=issue.__getitem__), issue)
 
 
 def _layer_steps(layout: Layout, limit: int) -> list[Step]:
@@ -202,6 +203,6 @@ def schedule(layout: Layout) -> Schedule:
     # The next position's bases and counts are found while the logits stream, and once before a prompt's token.
     steps = position_steps(layout, bucket, row, [body.limit for body in bodies[:-1]])
     return Schedule(
-        bucket, row, _straight(isa, steps, longest), _straight(isa, prologue, longest), bodies,
-        _straight(isa, [*classifier, *steps], longest),
+        bucket, row, straight(isa, steps, longest), straight(isa, prologue, longest), bodies,
+        straight(isa, [*classifier, *steps], longest),
     )  # fmt: skip

@@ -5,6 +5,7 @@ The program is straight: every operation of an inference stands in it once, so t
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,13 +14,14 @@ from lpu_isa.config import TileConfig
 from lpu_isa.fields import REGISTERS, Operation
 from lpu_isa.icu import IcuOp
 from lpu_sw.asm.program import Program, Section
+from lpu_sw.compiler.schedule import landed, straight
+from lpu_sw.compiler.step import Step
 from lpu_sw.graph.graph import Graph
 from lpu_sw.graph.integer import IntegerConv
 from lpu_sw.graph.tensor import Tensor
-from lpu_sw.schedule.list_scheduler import Problem
 
 from .integers import IntegerNetwork, integer_network
-from .lowering import POSTED, Lowering, Step
+from .lowering import POSTED, Lowering
 from .places import Area, PlacesError
 from .rules import RULES
 from .unfold import unfold_input
@@ -77,7 +79,7 @@ def compile_network(graph: Graph, tile: TileConfig) -> CompiledNetwork:
     constants = {name: lowering.spaces[name].constants for name in contents}
     sections = [Section(name, constants[name].start, contents[name][constants[name]]) for name in contents]
     program = Program(tile, bundles, sections=sections)
-    matrix = [step.operation.values for step in lowering.steps if step.operation.slot == "mxm"]
+    matrix = [step.operations["mxm"].values for step in lowering.steps if "mxm" in step.operations]
     matrix_cycles = sum(values["inner"] * values["outer"] for values in matrix)
     return CompiledNetwork(network, program, lowering.stored[given].area, made, names, cycles, matrix_cycles)
 
@@ -90,25 +92,18 @@ def _given(graph: Graph) -> Tensor:
 def _scheduled(tile: TileConfig, steps: list[Step]) -> tuple[list[Bundle], list[str], int]:
     """Bundles with their names, and the cycle of the post, which waits for all that is written; then comes a halt."""
     isa = BundleFormat(tile)
-    uses = [isa.use(step.operation, [0] * REGISTERS) for step in steps]
-    issue = Problem([uses]).schedule()
-    written = max(
-        cycle + int(access.cycle.max()) for cycle, use in zip(issue, uses, strict=True) for access in use.accesses
-        if access.write
-    )  # fmt: skip
-    order = sorted(range(len(steps)), key=issue.__getitem__)
-    post = written + 1 - issue[order[0]]
-    placed = [(steps[i].name, steps[i].operation, issue[i] - issue[order[0]]) for i in order]
-    placed += [
-        ("post", Operation("icu", {"op": IcuOp.SEND, "rs": POSTED}), post),
-        ("halt", Operation("icu", {"op": IcuOp.HALT}), post + 1),
+    piece = straight(isa, steps, [0] * REGISTERS)
+    post = landed(piece) + 1
+    ends = [
+        Step("post", {"icu": Operation("icu", {"op": IcuOp.SEND, "rs": POSTED})}),
+        Step("halt", {"icu": Operation("icu", {"op": IcuOp.HALT})}),
     ]
     bundles, names = [], []
     longest = isa.header.by_name["wait"].high
-    starts = [*(cycle for _, _, cycle in placed), post + 2]
-    for (name, operation, cycle), following in zip(placed, starts[1:], strict=True):
+    starts = [*piece.issue, post, post + 1, post + 2]
+    for step, (cycle, following) in zip([*piece.steps, *ends], pairwise(starts), strict=True):
         waits = [longest] * ((following - cycle - 1) // longest)
         waits.append(following - cycle - sum(waits))
-        bundles += [Bundle(waits[0], operations={operation.slot: operation}), *map(Bundle, waits[1:])]
-        names += [name, *["wait"] * (len(waits) - 1)]
+        bundles += [Bundle(waits[0], operations=step.operations), *map(Bundle, waits[1:])]
+        names += [step.name, *["wait"] * (len(waits) - 1)]
     return bundles, names, post

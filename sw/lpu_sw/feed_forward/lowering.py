@@ -10,7 +10,7 @@ Constants that all lanes or all pixels share are single words, read again and ag
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,25 +20,20 @@ from lpu_isa.formats import QUANTISED_MAX, QUANTISED_MIN, FloatFormat
 from lpu_isa.icu import IcuOp
 from lpu_isa.mxm import COUNT_BITS, MxmOp
 from lpu_isa.vxm import Add, Multiply, Reduce, Source, VxmOp, Write
+from lpu_sw.compiler.memory import ceil_div
+from lpu_sw.compiler.step import Step
 from lpu_sw.graph.graph import Graph, Node
 from lpu_sw.graph.operator import Operator
 from lpu_sw.graph.tensor import Tensor
 
 from .places import Area, ImageShape, PlacesError, Space
 
-__all__ = ["POSTED", "Lowering", "Rule", "Step", "Stored"]
+__all__ = ["POSTED", "Lowering", "Rule", "Stored"]
 
 POSTED = 1
 """Register whose contents are posted in the end: the index of the largest channel; 0 for an image of several pixels."""
 
 _MOST_VECTORS = (1 << COUNT_BITS) - 1
-
-
-class Step(NamedTuple):
-    """An operation, and what it is for: the layer and its part."""
-
-    name: str
-    operation: Operation
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Lowering:
         held, shape = self.held(result), self.stored[result].image
         area = self._area("the result", result)
         if shape.height == shape.width == 1:
-            count, lanes = -(-shape.channels // self.tile.rows), self.last_lanes(shape)
+            count, lanes = ceil_div(shape.channels, self.tile.rows), self.last_lanes(shape)
             self.negate(held.first, area.first, count, QUANTISED_MAX, "integers", lanes=lanes,
                         reduce=Reduce.ARGMAX, reduce_reg=POSTED)  # fmt: skip
         else:
@@ -182,21 +177,21 @@ class Lowering:
 
     def last_lanes(self, image: ImageShape) -> int:
         """Channels in the last vector of a pixel that has any."""
-        return image.channels - (-(-image.channels // self.tile.rows) - 1) * self.tile.rows
+        return image.channels - (ceil_div(image.channels, self.tile.rows) - 1) * self.tile.rows
 
     # Operations.
 
     def pass_(self, part: str, **fields: Any) -> None:
         """A vector operation."""
-        self.steps.append(Step(f"{self._name}: {part}", Operation("vxm", {"op": VxmOp.PASS, **fields})))
+        self.steps.append(Step(f"{self._name}: {part}", {"vxm": Operation("vxm", {"op": VxmOp.PASS, **fields})}))
 
     def matmul(self, part: str, **fields: Any) -> None:
         """A matrix operation."""
-        self.steps.append(Step(f"{self._name}: {part}", Operation("mxm", {"op": MxmOp.MATMUL, **fields})))
+        self.steps.append(Step(f"{self._name}: {part}", {"mxm": Operation("mxm", {"op": MxmOp.MATMUL, **fields})}))
 
     def scalar(self, part: str, op: IcuOp, **fields: Any) -> None:
         """A sequencer operation."""
-        self.steps.append(Step(f"{self._name}: {part}", Operation("icu", {"op": op, **fields})))
+        self.steps.append(Step(f"{self._name}: {part}", {"icu": Operation("icu", {"op": op, **fields})}))
 
     def words(self, part: str, source: int, target: int, count: int, **fields: Any) -> None:
         """Passes over words of vector SRAM side by side, to others; ``b`` moves along unless ``b_step`` is 0."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lpu_isa.config import TileConfig
+from lpu_sw.compiler.memory import ceil_div
 from lpu_sw.graph.tensor import Shape
 
 __all__ = ["Area", "ImageShape", "PlacesError", "Space"]
@@ -31,9 +32,9 @@ class ImageShape:
     def of(cls, tile: TileConfig, shape: Shape) -> "ImageShape":
         """The image of a tensor (1, channels, height, width): whole blocks, but for one that one vector holds."""
         _, channels, height, width = shape
-        words = -(-channels // tile.rows)
+        words = ceil_div(channels, tile.rows)
         block = 1 if words == 1 else tile.words_per_block
-        return cls(channels, height, width, -(-words // block) * block, block)
+        return cls(channels, height, width, ceil_div(words, block) * block, block)
 
     @property
     def blocks(self) -> int:

@@ -5,6 +5,7 @@ import numpy as np
 from lpu_isa.icu import IcuOp
 from lpu_isa.tables import Function
 from lpu_isa.vxm import Add, Gain, Multiply, Reduce
+from lpu_sw.compiler.memory import ceil_div
 from lpu_sw.graph.graph import Node
 from lpu_sw.graph.integer import IntegerSoftmax
 
@@ -22,7 +23,8 @@ def lower_softmax(lowering: Lowering, node: Node) -> None:
     assert isinstance(operator, IntegerSoftmax)
     held = lowering.held(node.inputs[0])
     made = lowering.store(node, operator.zero_point - lowering.rounder)
-    at, count, lanes = made.area.first, -(-made.image.channels // lowering.tile.rows), lowering.last_lanes(made.image)
+    count, lanes = ceil_div(made.image.channels, lowering.tile.rows), lowering.last_lanes(made.image)
+    at = made.area.first
     exponents = lowering.scale_word(-operator.x_scale / np.log(2))
     lowering.words("exponents", held.first, at, count, multiply=Multiply.C, c=exponents, c_step=0,
                    reduce=Reduce.MAX, reduce_reg=_LARGEST, lanes=lanes)  # fmt: skip
