@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import SHAPES
 from lpu_sw.check import check
 from lpu_sw.compiler.calibrate import calibrate
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
 from lpu_sw.compiler.memory import DoesNotFit
 from lpu_sw.frontends import load_model
+from lpu_sw.frontends.safetensors import INDEX
 from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.heldout import read_stories, story_tokens
+from lpu_sw.image import Image
 from lpu_sw.model import LlamaConfig, ModelError
 from lpu_sw.reference.llama import FloatLlama, choose_experts, greedy, next_token_losses
 from lpu_sw.reference.quantised import QuantisedLlama
@@ -120,9 +124,10 @@ def test_equal_experts_are_a_dense_model(random_model):
     np.testing.assert_allclose(FloatLlama(model).forward(tokens), FloatLlama(dense).forward(tokens), atol=1e-5)
 
 
-def test_names_all_missing_experts(folder):
-    missing = [f"{FIRST}.0.w1.weight", f"{FIRST}.3.w2.weight"]
-    assert refusal(folder, **dict.fromkeys(missing)) == f"missing tensors: {', '.join(missing)}"
+@pytest.mark.parametrize("missing", [["0.w1", "3.w2"], ["0.w3", "1.w3", "2.w3", "3.w3"]], ids=["some", "all of a kind"])
+def test_names_all_missing_experts(folder, missing):
+    names = [f"{FIRST}.{name}.weight" for name in missing]
+    assert refusal(folder, **dict.fromkeys(names)) == f"missing tensors: {', '.join(names)}"
 
 
 def test_names_missing_routers(folder):
@@ -141,6 +146,59 @@ def test_names_the_place_of_what_is_not_a_number(folder):
     weights = load_file(folder / "model.safetensors")[name]
     weights[7, 5] = np.nan
     assert "nan at expert 2, row 7, column 5" in refusal(folder, **{name: weights})
+
+
+@pytest.fixture
+def shards(folder: Path) -> dict[str, str]:
+    """Which of three shards holds what: no layer, and no expert, lies in one alone."""
+    tensors = load_file(folder / "model.safetensors")
+    places = {name: f"model-{1 + number % 3:05}-of-00003.safetensors" for number, name in enumerate(sorted(tensors))}
+    for file in set(places.values()):
+        save_file({name: tensors[name] for name, place in places.items() if place == file}, folder / file)
+    (folder / INDEX).write_text(json.dumps({"weight_map": places}))
+    (folder / "model.safetensors").unlink()
+    return places
+
+
+def shard_refusal(folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_model(folder)
+    return str(caught.value).removeprefix(f"{folder}: ")
+
+
+def test_experts_across_shards_make_the_same_image(folder, shards, story_moe):
+    assert {len({place for name, place in shards.items() if f"experts.{n}." in name}) for n in range(4)} == {3}
+    stories = [[1, 5, 9, 13]]
+    images = []
+    for path in (folder, story_moe):
+        model = load_model(path)
+        compiled = compile_llama(model, ROOMY["16x16"], context=16, ranges=calibrate(model, stories))
+        Image.from_program(compiled.program).save(folder / "image")
+        images.append((folder / "image").read_bytes())
+    assert images[0] == images[1]
+
+
+def test_a_shard_of_experts_that_is_gone_is_named(folder, shards):
+    gone = shards[f"{FIRST}.2.w1.weight"]
+    (folder / gone).unlink()
+    assert shard_refusal(folder) == f"missing shards: {gone}"
+
+
+def test_an_expert_in_another_shard_than_the_index_says_is_named(folder, shards):
+    name = f"{FIRST}.2.w1.weight"
+    other = next(place for place in sorted(shards.values()) if place != shards[name])
+    (folder / INDEX).write_text(json.dumps({"weight_map": shards | {name: other}}))
+    said = shard_refusal(folder)
+    assert name in said and INDEX in said and (shards[name] in said or other in said)
+
+
+def test_an_expert_that_no_shard_holds_is_named(folder, shards):
+    name = f"{FIRST}.2.w1.weight"
+    kept = load_file(folder / shards[name])
+    del kept[name]
+    save_file(kept, folder / shards[name])
+    (folder / INDEX).write_text(json.dumps({"weight_map": {n: place for n, place in shards.items() if n != name}}))
+    assert shard_refusal(folder) == f"missing tensors: {name}"
 
 
 @pytest.mark.parametrize(
@@ -217,6 +275,46 @@ def test_equal_experts_are_chosen_from_the_lowest_on_the_tile(random_model):
     ranges = calibrate(model, [[3, 1, 4, 1, 5]])
     compiled = compile_llama(model, ROOMY["8x16"], context=16, ranges=ranges)
     assert_tile_agrees(compiled, QuantisedLlama(model, ROOMY["8x16"], ranges), [3, 1, 4, 1, 5])
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, -1.0, 2.0**60, 2.0**90], ids=str)
+def test_whatever_the_router_says_only_experts_words_are_read_as_such(random_model, factor):
+    """An expert's number is the index of a largest lane among as many lanes as there are experts, so it has no other.
+
+    Logits beyond the masks (2**60) may choose one expert twice; then that is what is read.
+    """
+    sizes = dataclasses.replace(CONFIG, n_layers=2, n_experts=3, experts_per_token=2)
+    model = random_model(sizes, seed=8)
+    for layer in model.layers:
+        layer.router[:] *= np.float32(factor)
+    compiled = compile_llama(model, ROOMY["8x16"], context=16, ranges=calibrate(model, [[3, 1, 4, 1, 5]]))
+    words = {
+        (memory, kind): {
+            word
+            for stretch in compiled.stretches
+            if stretch.memory == memory and re.search(rf"/ expert \d / {kind}\.", stretch.name)
+            for word in range(stretch.first, stretch.first + stretch.words)
+        }
+        for memory in ("weight SRAM", "scale SRAM")
+        for kind in ("gate", "up", "down")
+    }
+    read: dict[tuple[str, str], set[int]] = {place: set() for place in words}
+    state, program, layout = loaded(compiled), compiled.program, BundleFormat(compiled.program.config)
+
+    def observe(pc: int) -> None:
+        kind = next((kind for kind in ("gate", "up", "down") if compiled.names[pc].startswith(kind)), None)
+        for operation in program.bundles[pc].operations.values() if kind else ():
+            for access in layout.use(operation, state.registers).accesses:
+                memory = {"wmem": "weight SRAM", "smem": "scale SRAM"}.get(access.space)
+                if memory and not access.write:
+                    read[memory, kind].update(access.index.tolist())
+
+    state.inbox.extend(inbox_words(compiled.facts, [3, 1], 12, False, -1))
+    simulator = Simulator(program.config, program.bundles, program.timings.tolist(), state, observer=observe)
+    simulator.start()
+    assert simulator.run() is Status.HALTED
+    for place, addresses in read.items():
+        assert addresses and addresses <= words[place], place
 
 
 def test_the_checker_finds_nothing(random_model):

@@ -44,7 +44,6 @@ MIXTRAL_TENSOR_NAMES = TENSOR_NAMES | {
     "down": f"{EXPERTS}.w2.weight",
 }
 """A file has an expert's number behind ``experts``; `_stack_experts` makes one tensor of all of them."""
-EXPERT_TENSOR = re.compile(rf"(model\.layers\.\d+\.{re.escape(EXPERTS)})\.(\d+)\.(w[123]\.weight)")
 LAYER_TENSOR = re.compile(r"model\.layers\.(\d+)\.(.+)")
 # Older exports store the rotary frequencies, which follow from the config.
 DERIVED_TENSOR = re.compile(r".*rotary_emb\.inv_freq")
@@ -133,28 +132,21 @@ def _stack_experts(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> dict[
 
     Raises ModelError for missing experts (all of them) and for those of unlike shape.
     """
-    stacked: dict[str, np.ndarray] = {}
-    experts: dict[str, dict[int, np.ndarray]] = {}
-    for name, tensor in tensors.items():
-        match = EXPERT_TENSOR.fullmatch(name)
-        if match and int(match[2]) < config.n_experts:
-            experts.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = tensor
-        else:
-            stacked[name] = tensor
-    missing = [
-        name.replace(EXPERTS, f"{EXPERTS}.{number}")
-        for name, found in sorted(experts.items())
-        for number in range(config.n_experts)
-        if number not in found
-    ]
+    names = {
+        name: [name.replace(EXPERTS, f"{EXPERTS}.{number}") for number in range(config.n_experts)]
+        for layer in range(config.n_layers)
+        for name in (_spell(f"layers.{layer}.{kind}", MIXTRAL_TENSOR_NAMES) for kind in ("gate", "up", "down"))
+    }
+    missing = [name for experts in names.values() for name in experts if name not in tensors]
     if missing:
         raise ModelError(f"missing tensors: {', '.join(missing)}")
-    for name, found in experts.items():
-        for number, tensor in found.items():
-            if tensor.shape != found[0].shape:
-                which = name.replace(EXPERTS, f"{EXPERTS}.{number}")
-                raise ModelError(f"tensor {which} has shape {tensor.shape}, expert 0's has {found[0].shape}")
-        stacked[name] = np.stack([found[number] for number in range(config.n_experts)])
+    stacked = dict(tensors)
+    for name, experts in names.items():
+        first, *others = (stacked.pop(expert) for expert in experts)
+        for expert, tensor in zip(experts[1:], others, strict=True):
+            if tensor.shape != first.shape:
+                raise ModelError(f"tensor {expert} has shape {tensor.shape}, expert 0's has {first.shape}")
+        stacked[name] = np.stack([first, *others])
     return stacked
 
 
