@@ -1,6 +1,6 @@
 """Bench: how near a tile comes to its floor, and how fast simulator, RTL and compiler are on this machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from lpu_sw.clock import board_clock
 from lpu_sw.engines import EngineError
 from lpu_sw.processor import llama2c_speeds
 from lpu_sw.profile.figures import profile
-from lpu_sw.run import Plan, Record, plan_run
+from lpu_sw.run import Plan, Record, n_parameters, plan_run
 
 __all__ = ["bench", "figures_table"]
 
@@ -26,19 +27,21 @@ def bench(
     """Measure; each entry of ``runs`` is one of the ``pairs``, a model and a tile.
 
     sim_tokens, rtl_tokens : length of the runs whose speed is measured; 0 leaves them out. The first pair is the one
-    that also runs on the RTL. ``llama2c`` : see `llama2c_speeds`.
+    that also runs on the RTL. ``board`` : speed at `board_clock`, None without one. ``llama2c`` : see
+    `llama2c_speeds`.
     """
     runs = []
     for model, tile in pairs:
         say(f"{model} on {tile}")
         plan = plan_run(model, "", 1 << 20, "sim", tile)
-        entry = {"model": plan.model_path.stem, "tile": tile, **_planned(plan)}
+        entry = {"model": plan.model_path.stem, "tile": tile, **_planned(plan), "board": _on_board(plan, tile)}
         if sim_tokens:
             entry["sim"] = _ran(plan_run(model, "", sim_tokens, "sim", tile))
         if rtl_tokens and not runs:
             entry["rtl"] = _ran_on_rtl(model, tile, rtl_tokens, say)
         runs.append(entry)
-    return {"runs": runs, "llama2c": llama2c_speeds(list(dict.fromkeys(model for model, _ in pairs)), say)}
+    models = list(dict.fromkeys(model for model, _ in pairs))
+    return {"runs": runs, "llama2c": llama2c_speeds(models, MEAN_POSITIONS, say)}
 
 
 def _planned(plan: Plan) -> dict[str, Any]:
@@ -71,6 +74,20 @@ def _planned(plan: Plan) -> dict[str, Any]:
         "bundles": len(plan.job.compiled.program.bundles),
         "image_bytes": image_bytes,
         "compile_seconds": plan.compile_seconds,
+    }
+
+
+def _on_board(plan: Plan, tile: str) -> dict[str, Any] | None:
+    """Speed over the positions of the mean, at the board's clock."""
+    clock = board_clock(tile)
+    if clock is None:
+        return None
+    speed = clock.mhz * 1e6 / float(np.mean(plan.predicted_cycles[:MEAN_POSITIONS]))
+    return {
+        "clock_mhz": clock.mhz,
+        "is_routed": clock.is_routed,
+        "tokens_per_second": speed,
+        "weights_per_second": speed * n_parameters(plan.job.model),
     }
 
 
@@ -126,15 +143,28 @@ def figures_table(figures: dict[str, Any]) -> str:
             f"| {run['compile_seconds']:.1f} s | {_speed(sim)} | {'yes' if equal and all(equal) else 'no'} "
             f"| {_speed(rtl)} |"
         )
-    if figures["llama2c"]:
-        lines += ["", "| program | model | on | tokens/s | weights/s |", "| --- " * 5 + "|"]
     for speed in figures["llama2c"]:
-        lines += [
-            f"| llama2.c{', ' + speed['flags'] if speed['flags'] else ''} | {speed['model']} "
-            f"| one core of {speed['processor']} | {speed['tokens_per_second']:,.0f} "
-            f"| {speed['weights_per_second']:.2e} |"
-        ]
+        lines += ["", *_beside(speed, [run for run in figures["runs"] if run["model"] == speed["model"]])]
     return "\n".join(lines)
+
+
+def _beside(speed: dict[str, Any], runs: list[dict[str, Any]]) -> Iterator[str]:
+    """Lines of the table of llama2.c's speed on a model beside that of the tiles which have a clock."""
+    yield f"| {speed['model']} on | clock, MHz | cycles a token | tokens/s | weights/s | times llama2.c |"
+    yield "| --- " * 6 + "|"
+    flags = f", {speed['flags']}" if speed["flags"] else ""
+    rows = [(f"llama2.c{flags}, one core of {speed['processor']}", speed, speed)]
+    for run in runs:
+        if run["board"]:
+            origin = "routed" if run["board"]["is_routed"] else "a clock not yet routed"
+            rows.append((f"tile {run['tile']}, {origin}", run, run["board"]))
+    for name, cycles, at in rows:
+        clock, mean = (f"{value:,.0f}" if value else "-" for value in (at["clock_mhz"], cycles["mean_cycles"]))
+        ratio = at["tokens_per_second"] / speed["tokens_per_second"]
+        yield (
+            f"| {name} | {clock} | {mean} | {at['tokens_per_second']:,.0f} | {at['weights_per_second']:.2e} "
+            f"| {ratio:.2f} |"
+        )
 
 
 def _speed(run: dict[str, Any] | None) -> str:

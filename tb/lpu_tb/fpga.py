@@ -17,15 +17,13 @@ from lpu_rtl.board.top import BoardTop
 from lpu_rtl.board.ulx3s import OSCILLATOR_HZ, Ulx3s
 from lpu_rtl.fingerprint import design_fingerprint
 from lpu_rtl.primitives import Technology
+from lpu_sw.clock import RESULTS
 from lpu_sw.run import find_tile, plan_run
 
 from .part import PARTS
 from .synth import Routed, SynthesisError, area, bitstream, place_and_route, provenance, run_yosys
 
 __all__ = ["RESULTS", "fingerprint", "mean_cycles", "record", "remember", "stale"]
-
-RESULTS = Path("docs/results/fpga.json")
-"""The recorded figures, a list; from the folder of the project."""
 
 _TOP = "board"
 _POSITIONS = 128

@@ -173,3 +173,12 @@ def test_bench_fills_its_tables(story_llama: Path, monkeypatch: pytest.MonkeyPat
     )
     assert f"{run['mean_utilisation']:.3f}" in figures_table(figures)
     assert {kind["kind"] for kind in run["matmuls"] if kind["busy"]} >= {"queries", "gate", "logits"}
+    board = run["board"]
+    assert board["tokens_per_second"] == pytest.approx(board["clock_mhz"] * 1e6 / run["mean_cycles"])
+    processor = {
+        "model": run["model"], "flags": "gcc", "processor": "some", "clock_mhz": None, "mean_cycles": None,
+        "tokens_per_second": board["tokens_per_second"] / 2, "weights_per_second": 1e9,
+    }  # fmt: skip
+    on_processor, on_tile = figures_table(figures | {"llama2c": [processor]}).splitlines()[-2:]
+    assert on_processor.startswith("| llama2.c, gcc, one core of some | - | - |") and on_processor.endswith("| 1.00 |")
+    assert on_tile.startswith("| tile 8x16, ") and on_tile.endswith("| 2.00 |")
