@@ -35,21 +35,19 @@ class Ranges:
     final: float
 
 
-def sample_stories(model: LlamaModel) -> list[list[int]]:
-    """Token sequences that the float model samples from its BOS (or token 0) alone, the same at every call."""
-    stories = []
-    length = min(STORY_TOKENS, model.config.max_positions)
-    for seed in range(STORIES):
-        sampler, llama = Sampler(TEMPERATURE, seed), FloatLlama(model)
-        story = [model.config.bos_id if model.config.bos_id is not None else 0]
-        while len(story) < length:
-            story.append(sampler.choose(llama.step(story[-1])))
-        stories.append(story)
-    return stories
+def _sample(llama: FloatLlama, seed: int) -> None:
+    """Let a model go through a story that it samples from its BOS (or token 0) alone."""
+    config, sampler = llama.model.config, Sampler(TEMPERATURE, seed)
+    token = 0 if config.bos_id is None else config.bos_id
+    for _ in range(min(STORY_TOKENS, config.max_positions)):
+        token = sampler.choose(llama.step(token))
 
 
 def calibrate(model: LlamaModel, stories: list[list[int]] | None = None) -> Ranges:
-    """Run the float model over ``stories`` (token sequences; its own samples when None) and keep the extremes."""
+    """Run the float model over ``stories`` (token sequences; its own samples when None) and keep the extremes.
+
+    They are the same on every machine, since images are.
+    """
     config = model.config
     keys = np.zeros((config.n_layers, config.n_kv_heads))
     values = np.zeros_like(keys)
@@ -64,8 +62,17 @@ def calibrate(model: LlamaModel, stories: list[list[int]] | None = None) -> Rang
         if name == "hidden" and layer == config.n_layers:
             largest["final"] = max(largest["final"], float(np.abs(seen * model.final_norm).max()))
 
-    for story in sample_stories(model) if stories is None else stories:
-        FloatLlama(model, observe).forward(story[: config.max_positions])
+    def new_model() -> FloatLlama:
+        return FloatLlama(model, observe, is_portable=True)
+
+    if stories is None:
+        for seed in range(STORIES):
+            _sample(new_model(), seed)
+    else:
+        for story in stories:
+            llama = new_model()
+            for token in story[: config.max_positions]:
+                llama.step(token)
     return Ranges(keys, values, **largest)
 
 

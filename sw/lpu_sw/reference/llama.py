@@ -12,11 +12,14 @@ import numpy as np
 
 from lpu_sw.heldout import cross_entropy
 from lpu_sw.model import LlamaConfig, LlamaLayer, LlamaModel
+from lpu_sw.sampling import portable_exp
 
 __all__ = ["FloatLlama", "Observer", "greedy", "ignore", "next_token_losses"]
 
 Observer = Callable[[str, int, np.ndarray], None]
 """Takes what a forward pass makes on its way: name, layer and values."""
+
+Exp = Callable[[np.ndarray], np.ndarray]
 
 
 def ignore(name: str, layer: int, values: np.ndarray) -> None:
@@ -29,11 +32,14 @@ class FloatLlama:
     observe(name, layer, values): called with what the forward pass makes on its way, tokens first: ``hidden`` (before
     each norm; layer ``n_layers`` is the last), ``queries``, ``keys``, ``values``, ``attended`` and ``gated``
     (with experts: those of a layer one after the other, each over the tokens that chose it, times their weight).
+    is_portable : the same bits whatever the processor and the threads of NumPy's BLAS, for a few tokens at a time:
+    each product is kept until it is summed.
     """
 
-    def __init__(self, model: LlamaModel, observe: Observer = ignore) -> None:
+    def __init__(self, model: LlamaModel, observe: Observer = ignore, *, is_portable: bool = False) -> None:
         self.model = model
         self._observe = observe
+        self._product, self._exp = (ordered_product, portable_exp32) if is_portable else (blas_product, np.exp)
         self.position = 0
         config = model.config
         self._cos, self._sin = rotary_tables(config)
@@ -62,47 +68,52 @@ class FloatLlama:
             normed = rms_norm(hidden, layer.attention_norm, config.norm_epsilon)
             attended = self._attend(index, layer, normed)
             self._observe("attended", index, attended)
-            hidden = hidden + attended @ layer.wo.T
+            hidden = hidden + self._product(attended, layer.wo)
             self._observe("hidden", index, hidden)
             normed = rms_norm(hidden, layer.feed_forward_norm, config.norm_epsilon)
             hidden = hidden + self._feed_forward(index, layer, normed)
         self._observe("hidden", config.n_layers, hidden)
         self.position = end
-        return rms_norm(hidden, self.model.final_norm, config.norm_epsilon) @ self.model.classifier.T
+        return self._product(rms_norm(hidden, self.model.final_norm, config.norm_epsilon), self.model.classifier)
 
     def _attend(self, index: int, layer: LlamaLayer, normed: np.ndarray) -> np.ndarray:
         """Attention of n new tokens over the cache and themselves: (n, dim) -> (n, query_dim)."""
         config, n = self.model.config, len(normed)
         start, end = self.position, self.position + n
         keys, values = self._keys[index, :, :end], self._values[index, :, :end]
-        queries = self._rotate((normed @ layer.wq.T).reshape(n, config.n_heads, config.head_dim))
-        keys[:, start:] = self._rotate((normed @ layer.wk.T).reshape(n, config.n_kv_heads, -1)).swapaxes(0, 1)
-        values[:, start:] = (normed @ layer.wv.T).reshape(n, config.n_kv_heads, -1).swapaxes(0, 1)
+        product = self._product
+        queries = self._rotate(product(normed, layer.wq).reshape(n, config.n_heads, config.head_dim))
+        keys[:, start:] = self._rotate(product(normed, layer.wk).reshape(n, config.n_kv_heads, -1)).swapaxes(0, 1)
+        values[:, start:] = product(normed, layer.wv).reshape(n, config.n_kv_heads, -1).swapaxes(0, 1)
         self._observe("queries", index, queries)
         self._observe("keys", index, keys[:, start:].swapaxes(0, 1))
         self._observe("values", index, values[:, start:].swapaxes(0, 1))
 
         # (kv heads, query heads that share one, n, head_dim) against (kv heads, 1, end, head_dim)
         grouped = queries.swapaxes(0, 1).reshape(config.n_kv_heads, -1, n, config.head_dim)
-        scores = grouped @ keys[:, None].swapaxes(-1, -2) / np.float32(np.sqrt(config.head_dim))
+        scores = product(grouped, keys[:, None]) / np.float32(np.sqrt(config.head_dim))
         is_later = np.arange(end) > np.arange(start, end)[:, None]
-        weights = softmax(np.where(is_later, np.float32(-np.inf), scores))
-        return (weights @ values[:, None]).reshape(config.n_heads, n, -1).swapaxes(0, 1).reshape(n, -1)
+        weights = softmax(np.where(is_later, np.float32(-np.inf), scores), self._exp)
+        attended = product(weights, values[:, None].swapaxes(-1, -2))
+        return attended.reshape(config.n_heads, n, -1).swapaxes(0, 1).reshape(n, -1)
 
     def _feed_forward(self, index: int, layer: LlamaLayer, normed: np.ndarray) -> np.ndarray:
         """SwiGLU of n tokens, or the weighted sum of each token's experts: (n, dim) -> (n, dim)."""
+        product = self._product
         if layer.router is None:
-            gated = silu(normed @ layer.gate.T) * (normed @ layer.up.T)
+            gated = silu(product(normed, layer.gate), self._exp) * product(normed, layer.up)
             self._observe("gated", index, gated)
-            return gated @ layer.down.T
-        chosen, weights = choose_experts(normed @ layer.router.T, self.model.config.experts_per_token)
+            return product(gated, layer.down)
+        logits = product(normed, layer.router)
+        chosen, weights = choose_experts(logits, self.model.config.experts_per_token, self._exp)
         mixed = np.zeros_like(normed)
         for expert in np.unique(chosen):
             tokens, rank = np.nonzero(chosen == expert)
             inputs = normed[tokens]
-            gated = silu(inputs @ layer.gate[expert].T) * (inputs @ layer.up[expert].T) * weights[tokens, rank, None]
+            gated = silu(product(inputs, layer.gate[expert]), self._exp) * product(inputs, layer.up[expert])
+            gated *= weights[tokens, rank, None]
             self._observe("gated", index, gated)
-            mixed[tokens] += gated @ layer.down[expert].T
+            mixed[tokens] += product(gated, layer.down[expert])
         return mixed
 
     def _rotate(self, heads: np.ndarray) -> np.ndarray:
@@ -116,14 +127,29 @@ class FloatLlama:
         return turned
 
 
-def choose_experts(logits: np.ndarray, n_chosen: int) -> tuple[np.ndarray, np.ndarray]:
+def blas_product(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Each of the last axis of ``values`` (..., n, k) times each of ``rows`` (..., m, k), summed: (..., n, m)."""
+    return values @ rows.swapaxes(-1, -2)
+
+
+def ordered_product(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The same in NumPy's own order of additions, in which neither threads nor vector registers have a part."""
+    return (values[..., :, None, :] * rows[..., None, :, :]).sum(-1)
+
+
+def portable_exp32(values: np.ndarray) -> np.ndarray:
+    """`portable_exp` of float32."""
+    return portable_exp(values.astype(np.float64)).astype(np.float32)
+
+
+def choose_experts(logits: np.ndarray, n_chosen: int, exp: Exp = np.exp) -> tuple[np.ndarray, np.ndarray]:
     """Experts of each token, the best first (of equals the lowest), and their weights; logits (n, experts).
 
     The weights, softmax over the chosen logits, are those of a softmax over all experts divided by their sum.
     Returns int (n, n_chosen) and float (n, n_chosen).
     """
     chosen = np.argsort(-logits, axis=-1, kind="stable")[:, :n_chosen]
-    return chosen, softmax(np.take_along_axis(logits, chosen, axis=-1))
+    return chosen, softmax(np.take_along_axis(logits, chosen, axis=-1), exp)
 
 
 def pair_components(config: LlamaConfig) -> tuple[slice, slice]:
@@ -146,15 +172,15 @@ def rms_norm(hidden: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarr
     return hidden / np.sqrt(mean_square + np.float32(epsilon)) * weight
 
 
-def silu(values: np.ndarray) -> np.ndarray:
+def silu(values: np.ndarray, exp: Exp = np.exp) -> np.ndarray:
     """x / (1 + exp(-x)); exp may overflow to infinity, which gives the right 0."""
     with np.errstate(over="ignore"):
-        return values / (1 + np.exp(-values))
+        return values / (1 + exp(-values))
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
+def softmax(scores: np.ndarray, exp: Exp = np.exp) -> np.ndarray:
     """Softmax over the last axis."""
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    exponentials = exp(scores - scores.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
