@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, Signature, connect, flipped
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
 from lpu_isa.formats import ACCUMULATOR_BITS, ACCUMULATOR_FRACTION_BITS, ACCUMULATOR_HEADROOM
-from lpu_isa.mxm import ACCUMULATE_OFFSET, ACT_READ, TRACKERS, WMEM_READ, Base, Clear
+from lpu_isa.mxm import ACT_READ, TRACKERS, WMEM_READ, Base, Clear, accumulate_cycle
 from lpu_isa.mxm import slot as mxm_slot
 
 from .address import NestedAddress, NestedLoop
@@ -18,6 +18,8 @@ __all__ = ["BlockRead", "Mxm", "block_layout"]
 
 _BYTE = 8
 _CODE_BITS = 8
+_WALK = 1
+"""Cycle of a step in which its addresses are known."""
 _ACT_DATA = ACT_READ + 1
 _WEIGHT_DATA = WMEM_READ + WEIGHT_READ_LATENCY
 """Cycle of a step in which its weights meet its activations."""
@@ -95,7 +97,7 @@ class _Row(wiring.Component):
 
     Ports, in cycles of a step
     --------------------------
-    activations : In                        Before `_WEIGHT_DATA`.
+    activations : In                        In the cycle before `_WEIGHT_DATA`.
     weights : In                            `_WEIGHT_DATA`.
     amount, is_zero : In                    Before the shift; see `_shifted`.
     address, replace : In                   Before the shift; the entry is read in the cycle of the shift.
@@ -137,7 +139,7 @@ class _Row(wiring.Component):
         return replicated(m, f"{port}_here", Value.cast(getattr(self, port)), self.technology)
 
     def _sum(self, m: Module) -> Value:
-        """The sum of the products; the last two levels of the tree share a cycle."""
+        """The sum of the products; two levels of the tree a cycle."""
         activations = self._here(m, "activations")
         terms = []
         for col in range(self.config.cols):
@@ -149,7 +151,7 @@ class _Row(wiring.Component):
             ]
             terms.append(multiplier.product[: 2 * _BYTE].as_signed())
         while len(terms) > 1:
-            n_terms = 4 if len(terms) == 4 else 2
+            n_terms = min(len(terms), 4)
             sums = []
             for first in range(0, len(terms), n_terms):
                 group = terms[first : first + n_terms]
@@ -235,11 +237,11 @@ class Mxm(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self.config
-        accumulate = ACCUMULATE_OFFSET + config.tree_levels
+        accumulate = accumulate_cycle(config)
         shift = accumulate - 1
-        # Two registers of the multipliers, and the tree; the activations have a replica, the amount is made meanwhile.
-        assert shift == _WEIGHT_DATA + 2 + config.tree_levels - 1
-        assert _ACT_DATA + 1 == _WEIGHT_DATA and _ACT_DATA + 2 <= shift - 1
+        # Two registers of the multipliers, and the tree; the activations come in two hops, the amount is made meanwhile.
+        assert shift == _WEIGHT_DATA + 2 + -(-config.tree_levels // 2)
+        assert _ACT_DATA + 2 == _WEIGHT_DATA and _ACT_DATA + 2 <= shift - 1
         op, operands = self.issue.op, self.issue.operands
 
         def later(value: Value, at: int, until: int, name: str) -> Value:
@@ -258,8 +260,8 @@ class Mxm(wiring.Component):
             loop.outer_count.eq(op.outer + operands.outer_reg.as_signed()),
             loop.stop.eq(self.stop),
         ]
-        at = {WMEM_READ: loop.active}
-        for cycle in range(WMEM_READ + 1, accumulate + 1):
+        at = {_WALK: loop.active}
+        for cycle in range(_WALK + 1, accumulate + 1):
             at[cycle] = Signal(name=f"at_{cycle}")
             m.d.sync += at[cycle].eq(at[cycle - 1] & ~self.stop)
         m.d.comb += self.busy.eq(Cat(at.values()).any())
@@ -279,7 +281,10 @@ class Mxm(wiring.Component):
                 walk.outer_stride.eq(op[f"{name}_outer"]),
                 walk.inner_is_last.eq(loop.inner_is_last),
             ]
-        m.d.comb += [self.weights.enable.eq(loop.active), self.weights.address.eq(walks["weights"].address)]
+        m.d.comb += [
+            self.weights.enable.eq(at[WMEM_READ]),
+            self.weights.address.eq(later(walks["weights"].address, _WALK, WMEM_READ, "weights_address")),
+        ]
 
         # What the steps of an operation have in common, from its cycle 1 on.
         clear = Signal(Clear, reset_less=True)
@@ -304,10 +309,10 @@ class Mxm(wiring.Component):
         with m.If(write.enable & (write.part == 0)):
             with m.If(write.first | (write.code > trackers[write.tracker])):
                 m.d.sync += trackers[write.tracker].eq(write.code)
-        is_first = later(loop.is_first, WMEM_READ, ACT_READ, "is_first")
-        is_tracked = later(source == Base.TRACKER, WMEM_READ, ACT_READ, "is_tracked")
-        tracked = trackers[later(tracker, WMEM_READ, ACT_READ, "tracker")]
-        immediate = later(exponent, WMEM_READ, ACT_READ, "exponent")
+        is_first = later(loop.is_first, _WALK, ACT_READ, "is_first")
+        is_tracked = later(source == Base.TRACKER, _WALK, ACT_READ, "is_tracked")
+        tracked = trackers[later(tracker, _WALK, ACT_READ, "tracker")]
+        immediate = later(exponent, _WALK, ACT_READ, "exponent")
         base = Signal(_CODE_BITS, reset_less=True)
         with m.If(is_first & at[ACT_READ]):
             m.d.sync += base.eq(Mux(is_tracked, tracked, immediate))
@@ -316,7 +321,7 @@ class Mxm(wiring.Component):
         m.submodules.buffer = buffer = _ActivationBuffer(config)
         connect(m, flipped(write), buffer.write)
         block = Signal(block_layout(config), reset_less=True)
-        act_address = later(walks["act"].address, WMEM_READ, ACT_READ, "act_address")
+        act_address = later(walks["act"].address, _WALK, ACT_READ, "act_address")
         m.d.comb += [
             buffer.address.eq(Mux(at[ACT_READ], act_address, self.act.address)),
             self.act.data.eq(block),
@@ -338,13 +343,14 @@ class Mxm(wiring.Component):
 
         amount = later(amount, _ACT_DATA + 2, shift - 1, "amount")
         row_is_zero = later(is_zero, _ACT_DATA + 1, shift - 1, "is_zero")
-        acc_address = later(walks["acc"].address, WMEM_READ, shift - 1, "acc_address")
-        replace = later(replace, WMEM_READ, shift - 1, "replace")
+        acc_address = later(walks["acc"].address, _WALK, shift - 1, "acc_address")
+        replace = later(replace, _WALK, shift - 1, "replace")
+        activations = later(block.values.as_value(), _ACT_DATA, _ACT_DATA + 1, "activations")
         overflows = []
         for index in range(config.rows):
             m.submodules[f"row{index}"] = row = _Row(config, amounts, self.technology)
             m.d.comb += [
-                row.activations.eq(block.values),
+                row.activations.eq(activations),
                 row.weights.eq(self.weights.data[index]),
                 row.amount.eq(amount),
                 row.is_zero.eq(row_is_zero),
@@ -371,9 +377,9 @@ class Mxm(wiring.Component):
         ]
 
         outside = [
-            walks["weights"].is_outside & at[WMEM_READ],
-            later(walks["act"].is_outside, WMEM_READ, ACT_READ, "act_outside") & at[ACT_READ],
-            later(walks["acc"].is_outside, WMEM_READ, accumulate, "acc_outside") & at[accumulate],
+            later(walks["weights"].is_outside, _WALK, WMEM_READ, "weights_outside") & at[WMEM_READ],
+            later(walks["act"].is_outside, _WALK, ACT_READ, "act_outside") & at[ACT_READ],
+            later(walks["acc"].is_outside, _WALK, accumulate, "acc_outside") & at[accumulate],
         ]
         too_large = later(is_too_large, _ACT_DATA + 1, accumulate, "too_large") & at[accumulate]
         early, was_stopped = Signal(FAULT_BITS), Signal()

@@ -12,20 +12,20 @@ import numpy as np
 from .config import TileConfig, address_bits
 from .fields import Access, Claim, Field, Slot, Use, register_field
 
-__all__ = ["ACCUMULATE_OFFSET", "ACT_READ", "COUNT_BITS", "TRACKERS", "WMEM_READ", "Base", "Clear", "MxmOp", "slot",
-           "steps", "use"]  # fmt: skip
+__all__ = ["ACCUMULATE_OFFSET", "ACT_READ", "COUNT_BITS", "TRACKERS", "WMEM_READ", "Base", "Clear", "MxmOp",
+           "accumulate_cycle", "slot", "steps", "use"]  # fmt: skip
 
 COUNT_BITS = 10
 TRACKERS = 4
 """Registers that each remember the largest block code that one quantising operation made."""
 
-WMEM_READ = 1
+WMEM_READ = 2
 """Cycle of the first weight address, counted from issue."""
 ACT_READ = 2
 """Cycle of the first activation block read; the tracker is read in the same cycle."""
-ACCUMULATE_OFFSET = 6
-"""The first accumulator is read and written in cycle ``6 + tree_levels``: weight data at 4, products at 6, one register
-a level of the adder tree but the last two, which share one, and one for the shift."""
+ACCUMULATE_OFFSET = 8
+"""The first accumulator is read and written so many cycles after issue, and one more for each two levels of the adder
+tree: weight data at 5, products at 7, a register for two levels, and one for the shift."""
 
 
 class MxmOp(IntEnum):
@@ -48,6 +48,11 @@ class Base(IntEnum):
 
     IMMEDIATE = 0
     TRACKER = 1
+
+
+def accumulate_cycle(config: TileConfig) -> int:
+    """Cycle, after issue, in which the first accumulator is read and written."""
+    return ACCUMULATE_OFFSET + -(-config.tree_levels // 2)
 
 
 def slot(config: TileConfig) -> Slot:
@@ -92,7 +97,7 @@ def use(config: TileConfig, op: Mapping[str, int], registers: Sequence[int]) -> 
     weights = steps(op, inner, outer, "weights", op["weights"] + registers[op["weights_reg"]])
     act = steps(op, inner, outer, "act", op["act"])
     acc = steps(op, inner, outer, "acc", op["acc"])
-    accumulate = ACCUMULATE_OFFSET + config.tree_levels + cycle
+    accumulate = accumulate_cycle(config) + cycle
     named = np.array([op["weights_reg"], op["inner_reg"], op["outer_reg"]])
     accesses = [
         Access("register", named, np.zeros(3, int), write=False),

@@ -71,7 +71,7 @@ class Matmul:
         self.op = op
         self.count = 0
         """Steps of the last issue."""
-        self._accumulate_cycle = mxm.ACCUMULATE_OFFSET + state.config.tree_levels
+        self._accumulate_cycle = mxm.accumulate_cycle(state.config)
         # No sum of one step, aligned with code = base, is larger.
         self._step_limit = state.config.cols * 128 * 128 * 2.0**ACCUMULATOR_FRACTION_BITS
         self._adds = op["clear"] == Clear.NEVER

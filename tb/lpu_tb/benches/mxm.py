@@ -372,7 +372,7 @@ async def accesses_in_their_cycles(dut) -> None:
     driver = await _started(dut)
     config = driver.config
     old, new = np.full(config.cols, 3), np.full(config.cols, 5)
-    accumulate = mxm.ACCUMULATE_OFFSET + config.tree_levels
+    accumulate = mxm.accumulate_cycle(config)
     for written in range(mxm.ACT_READ - 2, mxm.ACT_READ + 3):
         driver.state.wmem[7] = driver.rng.integers(-127, 128, (config.rows, config.cols))
         await driver.write_block(2, old, 120, tracker=1)
@@ -406,7 +406,7 @@ async def stop_drops_what_is_under_way(dut) -> None:
     driver = await _started(dut)
     await _fill(driver)
     op = {"inner": 4, "acc_inner": 1, "clear": Clear.OUTER, "exponent": 130}
-    for at in range(1, mxm.ACCUMULATE_OFFSET + driver.config.tree_levels + 6):
+    for at in range(1, mxm.accumulate_cycle(driver.config) + 6):
         driver.present({**op, "exponent": 1})  # every step would be the fault ACCUMULATOR
         for _ in range(at):
             await driver.tick()
