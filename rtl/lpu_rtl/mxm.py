@@ -154,14 +154,27 @@ class _Row(wiring.Component):
             n_terms = min(len(terms), 4)
             sums = []
             for first in range(0, len(terms), n_terms):
-                group = terms[first : first + n_terms]
-                while len(group) > 1:
-                    group = [a + b for a, b in zip(group[::2], group[1::2], strict=True)]
-                total = Signal(group[0].shape(), name=f"sum{len(terms) // n_terms}_{first}", reset_less=True)
-                m.d.sync += total.eq(group[0])
+                pairs = [
+                    self._pair(m, *terms[at : at + 2], name=f"pair{len(terms)}_{at}")
+                    for at in range(first, first + n_terms, 2)
+                ]
+                value = pairs[0] if len(pairs) == 1 else pairs[0] + pairs[1]
+                total = Signal(value.shape(), name=f"sum{len(terms)}_{first}", reset_less=True)
+                m.d.sync += total.eq(value)
                 sums.append(total)
             terms = sums
         return terms[0]
+
+    def _pair(self, m: Module, a: Value, b: Value, *, name: str) -> Value:
+        """The sum of two terms.
+
+        Yosys makes carry-save adders of a sum of four, which take twice the LUTs of three adders with carry chains,
+        unless it has to keep more bits of a part of the sum than are added further.
+        """
+        n_bits = len(a) + 1
+        total = Signal(signed(n_bits + 1), name=name, attrs={"keep": 1})
+        m.d.comb += total.eq(a + b)
+        return total[:n_bits].as_signed()
 
     def _accumulate(self, m: Module, term: Value) -> None:
         shape, depth = signed(ACCUMULATOR_BITS), self.config.accumulators
@@ -239,7 +252,7 @@ class Mxm(wiring.Component):
         config = self.config
         accumulate = accumulate_cycle(config)
         shift = accumulate - 1
-        # Two registers of the multipliers, and the tree; the activations come in two hops, the amount is made meanwhile.
+        # Two registers of the multipliers, and the tree; the activations come in two hops, the amount is made then.
         assert shift == _WEIGHT_DATA + 2 + -(-config.tree_levels // 2)
         assert _ACT_DATA + 2 == _WEIGHT_DATA and _ACT_DATA + 2 <= shift - 1
         op, operands = self.issue.op, self.issue.operands

@@ -39,7 +39,7 @@ QUANTISE = {"count": 2, "quantise": Quantise.ACT, "q": 0}
 MATMUL = {"outer": 2, "act_outer": 1, "clear": Clear.OUTER}
 CONVERT = {"source": Source.ACC, "write": Write.VMEM, "d": 9}
 QUANTISE_TO_MATMUL = 3 + 3 + 1 - 2
-MATMUL_TO_CONVERT = 6 + 2 + 1 + 1 - 2
+MATMUL_TO_CONVERT = 8 + 1 + 1 + 1 - 2
 
 
 def test_a_tight_chain_passes_and_one_cycle_less_does_not():

@@ -542,7 +542,7 @@ LARGE = {"count": 30, "multiply": Multiply.B}
         ({"vxm": LARGE | {"gain": Gain.C, "c": 250}}, Fault.FLOAT, 3 + 3),
         ({"vxm": LARGE | {"gain": Gain.C, "c": 255}}, Fault.ADDRESS, 3 + 3 - 2 + 1),
         ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 480, "weights_inner": 1}}, Fault.FLOAT, 3 + 3),
-        ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 511, "weights_inner": 1}}, Fault.ADDRESS, 1 + 1),
+        ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 511, "weights_inner": 1}}, Fault.ADDRESS, 2 + 1),
         ({"vxm": LARGE, "icu": {"op": IcuOp.SLANE, "imm": 256}}, Fault.ADDRESS, 1),
     ],
 )
