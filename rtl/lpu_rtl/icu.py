@@ -23,6 +23,7 @@ from .interfaces import (
     MemoryRead,
     RegisterRead,
     RegisterWrite,
+    is_place,
     issue_operands,
     slot_layout,
     vector_layout,
@@ -143,10 +144,14 @@ class Icu(wiring.Component):
         """A read port for each register that a bundle names, for the late scalars and for the host."""
         named = [(name, field) for name in _UNITS for field in issue_operands(self.format.slots[name])]
         others = [*self.scalars, self.register_read]
-        m.submodules.registers = registers = RegisterFile(len(named) + 2 + len(others))
-        reads = iter(registers.reads)
+        places = {(name, field) for name, field in named if is_place(self.format.slots[name], field)}
+        widest = max(self.format.slots[name].by_name[field.removesuffix("_reg")].bits for name, field in places)
+        m.submodules.registers = registers = RegisterFile(
+            len(named) - len(places) + 2 + len(others), len(places), widest + 1
+        )
+        reads, place_reads = iter(registers.reads), iter(registers.places)
         for name, field in named:
-            read = next(reads)
+            read = next(place_reads if (name, field) in places else reads)
             m.d.comb += [read.index.eq(slots[name][field]), getattr(self, name).operands[field].eq(read.data)]
         rs, rt = Signal(signed(32)), Signal(signed(32))
         for field, value in (("rs", rs), ("rt", rt)):

@@ -29,6 +29,7 @@ __all__ = [
     "WeightRead",
     "WeightWrite",
     "accumulator_layout",
+    "is_place",
     "issue_operands",
     "slot_layout",
     "vector_layout",
@@ -46,6 +47,7 @@ LATE_SCALARS = ("multiply_reg", "add_reg", "gain_reg")
 """Register fields of the vector slot that are read when their unit starts, not at issue."""
 
 _DESTINATIONS = ("rd", "reduce_reg")
+_MODULAR = ("amount_reg",)
 
 
 def slot_layout(slot: Slot) -> data.StructLayout:
@@ -56,6 +58,11 @@ def slot_layout(slot: Slot) -> data.StructLayout:
 def issue_operands(slot: Slot) -> list[str]:
     """Names of the register fields whose values a unit receives with its operation."""
     return [f.name for f in slot.fields if f.register and f.name not in LATE_SCALARS + _DESTINATIONS]
+
+
+def is_place(slot: Slot, operand: str) -> bool:
+    """Whether an operand is added to an address or a count, so that no more than its range need be known."""
+    return operand.removesuffix("_reg") in slot.by_name and operand not in _MODULAR
 
 
 def vector_layout(config: TileConfig) -> data.ArrayLayout:

@@ -1,6 +1,11 @@
-"""Scalar register file: 32 words of 32 bits in distributed memory, a copy of which serves each read port."""
+"""Scalar register file: 32 words of 32 bits in distributed memory, a copy of which serves each read port.
 
-from amaranth import Module, Signal
+Most ports bring what is added to an address or a count, and a sum that is out of range is a fault. All that matters of a
+register that is larger than any address is that it is, so these ports have copies of few bits, where such a register is
+the smallest number that they hold: no address or count makes up for that.
+"""
+
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,20 +22,24 @@ class RegisterFile(wiring.Component):
 
     Parameters
     ----------
-    n_reads : int
-        Read ports.
+    n_reads, n_places : int
+        Read ports of 32 bits, and those for addresses and counts.
+    place_bits : int
+        Width of the latter: one bit more than the widest address or count.
 
     Ports
     -----
-    reads : In(RegisterRead) array      Asynchronous.
+    reads, places : In(RegisterRead) array      Asynchronous; ``places`` are sign-extended.
     write : In(RegisterWrite)           Visible from the next cycle on. Ignored while ``clearing``.
     clear : In(1)                       Start zeroing all registers, one a cycle.
     clearing : Out(1)                   Still at it; also after a hardware reset, since the memory starts undefined.
     """
 
-    def __init__(self, n_reads: int) -> None:
+    def __init__(self, n_reads: int, n_places: int, place_bits: int) -> None:
+        self.place_bits = place_bits
         super().__init__({
             "reads": In(RegisterRead).array(n_reads),
+            "places": In(RegisterRead).array(n_places),
             "write": In(RegisterWrite),
             "clear": In(1),
             "clearing": Out(1),
@@ -39,7 +48,8 @@ class RegisterFile(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         m.submodules.words = words = memory.Memory(shape=32, depth=REGISTERS, init=[], attrs=LUT_RAM)
-        write = words.write_port()
+        m.submodules.near = near = memory.Memory(shape=signed(self.place_bits), depth=REGISTERS, init=[], attrs=LUT_RAM)
+        write, near_write = words.write_port(), near.write_port()
         remaining = Signal(range(REGISTERS + 1), init=REGISTERS)
 
         m.d.comb += self.clearing.eq(remaining != 0)
@@ -55,7 +65,15 @@ class RegisterFile(wiring.Component):
         with m.If(self.clear):
             m.d.sync += remaining.eq(REGISTERS)
 
-        for port in self.reads:
-            read = words.read_port(domain="comb")
-            m.d.comb += [read.addr.eq(port.index), port.data.eq(read.data)]
+        smallest = -(1 << (self.place_bits - 1))
+        high = write.data[self.place_bits - 1 :]
+        m.d.comb += [
+            near_write.en.eq(write.en),
+            near_write.addr.eq(write.addr),
+            near_write.data.eq(Mux(high.all() | ~high.any(), write.data.as_signed(), smallest)),
+        ]
+        for array, ports in ((words, self.reads), (near, self.places)):
+            for port in ports:
+                read = array.read_port(domain="comb")
+                m.d.comb += [read.addr.eq(port.index), port.data.eq(read.data)]
         return m

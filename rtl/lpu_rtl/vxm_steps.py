@@ -70,7 +70,7 @@ class _Walk(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         position = Signal.like(self.position, reset_less=True)
-        sum_ = (self.first + self.register)[:32]
+        sum_ = (self.first + self.register.as_signed())[:32]
         in_reach = ~sum_[len(position) - 1 :].any()
         with m.If(self.load):
             m.d.sync += position.eq(Mux(in_reach, sum_[: len(position)].as_signed(), -1))
@@ -149,8 +149,8 @@ class PassSteps(wiring.Component):
             step.is_last.eq(is_last),
         ]
 
-        count = (issued.count + operands.count_reg)[:32]
-        lanes = (issued.lanes + operands.lanes_reg)[:32]
+        count = (issued.count + operands.count_reg.as_signed())[:32]
+        lanes = (issued.lanes + operands.lanes_reg.as_signed())[:32]
         is_count_fault = (
             (count >> COUNT_BITS).any() | (count == 0)
             | (lanes > config.rows) | (lanes == 0)
