@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.hdl import ShapeLike
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -29,6 +29,7 @@ class Agenda(wiring.Component):
     pending : Out(1)    Events are still to come, this cycle's aside.
 
     The events lie in distributed memory, by the cycle in which they are due; which cycles have one is a shift register.
+    What is due next is read a cycle ahead, so ``now`` comes from a register, or, with a delay of 0, from ``event``.
     """
 
     def __init__(self, event: ShapeLike, delays: Collection[int]) -> None:
@@ -55,13 +56,15 @@ class Agenda(wiring.Component):
         m.submodules.events = events = memory.Memory(shape=self.event.shape(), depth=1 << size, init=[])
         write, read = events.write_port(), events.read_port(domain="comb")
         is_now = wanted[0]
+        next_due = Signal.like(self.event, reset_less=True)
+        m.d.sync += Value.cast(next_due).eq(Mux(wanted[1], self.event, read.data))
         m.d.comb += [
             write.en.eq(self.put),
             write.addr.eq(time + self.delay),
             write.data.eq(self.event),
-            read.addr.eq(time),
+            read.addr.eq(time + 1),
             self.due.eq(taken[0] | is_now),
-            self.now.eq(Mux(is_now, self.event, read.data)),
+            Value.cast(self.now).eq(Mux(is_now, self.event, next_due)),
             self.conflict.eq((taken & wanted).any()),
             self.pending.eq(taken[1:].any()),
         ]
