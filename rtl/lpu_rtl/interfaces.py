@@ -26,7 +26,9 @@ __all__ = [
     "RegisterRead",
     "RegisterWrite",
     "WEIGHT_READ_LATENCY",
+    "WEIGHT_ROW_LATENCY",
     "WeightRead",
+    "WeightRowRead",
     "WeightWrite",
     "accumulator_layout",
     "is_place",
@@ -42,6 +44,9 @@ FAULT_BITS = ceil_log2(max(Fault) + 1)
 WEIGHT_READ_LATENCY = 3
 """Cycles from address to word of the weight SRAM. One more than other memories have: it is as large as the chip, and
 the address needs a cycle to get there."""
+
+WEIGHT_ROW_LATENCY = WEIGHT_READ_LATENCY + 2
+"""Cycles from address to ``rows`` weights of one row: the part is chosen beside each row, and then the row."""
 
 LATE_SCALARS = ("multiply_reg", "add_reg", "gain_reg")
 """Register fields of the vector slot that are read when their unit starts, not at issue."""
@@ -110,6 +115,18 @@ def WeightRead(config: TileConfig) -> Signature:
     return MemoryRead(config.wmem_words, weight_layout(config))
 
 
+def WeightRowRead(config: TileConfig) -> Signature:
+    """``address``, ``row`` and ``part`` in cycle c while ``enable`` is high, ``data`` in c + `WEIGHT_ROW_LATENCY`:
+    columns ``part * rows`` onwards of the row."""
+    return Signature({
+        "enable": Out(1),
+        "address": Out(address_bits(config.wmem_words)),
+        "row": Out(address_bits(config.rows)),
+        "part": Out(address_bits(config.words_per_block)),
+        "data": In(data.ArrayLayout(signed(8), config.rows)),
+    })  # fmt: skip
+
+
 def WeightWrite(config: TileConfig) -> Signature:
     """Row mode: byte ``[row][c]`` takes ``data[c mod rows]`` for every c in ``columns`` (a mask).
     Column mode: byte ``[r][column]`` takes ``data[r]`` for every r."""
@@ -125,8 +142,10 @@ def WeightWrite(config: TileConfig) -> Signature:
 
 
 def AccumulatorRead(config: TileConfig) -> Signature:
-    """``address`` in cycle c, ``data`` in cycle c + 2; sees what was accumulated in cycles up to c."""
+    """``address`` in cycle c while ``enable`` is high, ``data`` in cycle c + 2; sees what was accumulated in cycles up
+    to c."""
     return Signature({
+        "enable": Out(1),
         "address": Out(address_bits(config.accumulators)),
         "data": In(accumulator_layout(config)),
     })  # fmt: skip

@@ -1,8 +1,8 @@
 """Scalar register file: 32 words of 32 bits in distributed memory, a copy of which serves each read port.
 
-Most ports bring what is added to an address or a count, and a sum that is out of range is a fault. All that matters of a
-register that is larger than any address is that it is, so these ports have copies of few bits, where such a register is
-the smallest number that they hold: no address or count makes up for that.
+Most ports bring what is added to an address or a count, and a sum that is out of range is a fault. All that matters of
+a register that is larger than any address is that it is, so these ports have copies of few bits, where such a register
+is the smallest number that they hold: no address or count makes up for that.
 """
 
 from amaranth import Module, Mux, Signal, signed

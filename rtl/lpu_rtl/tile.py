@@ -18,6 +18,7 @@ from .primitives import Technology
 from .share import share
 from .vmem import VectorMemory
 from .vxm import Vxm
+from .weight_rows import WeightRows
 from .windows import Windows
 from .wmem import WeightMemory
 
@@ -58,6 +59,7 @@ class Tile(wiring.Component):
         vxm = Vxm(config, technology)
         m.submodules.vxm = ResetInserter(icu.cancel)(vxm)
         m.submodules.wmem = wmem = WeightMemory(config, technology)
+        m.submodules.weight_rows = weight_rows = WeightRows(config)
         m.submodules.vmem = vmem = VectorMemory(config, config.vmem_words, 2, technology)
         m.submodules.smem = smem = VectorMemory(config, config.smem_words, 1, technology)
 
@@ -97,19 +99,16 @@ class Tile(wiring.Component):
 
         # Memories. The host uses the ports of units that are idle.
         conflicts = [
-            share(m, wmem.read, [mxm.weights, vxm.weights, windows.wmem_read]),
+            share(m, wmem.read, [mxm.weights, weight_rows.weights]),
+            share(m, weight_rows.read, [vxm.weights, windows.wmem_read]),
             share(m, wmem.write, [vxm.weight_write, windows.wmem_write]),
             share(m, vmem.read[0], [vxm.vmem_a, icu.vlane, windows.vmem_read]),
             share(m, vmem.write, [vxm.vmem_write, windows.vmem_write]),
             share(m, smem.read[0], [vxm.smem_c, icu.slane, windows.smem_read]),
             share(m, smem.write, [vxm.smem_write, windows.smem_write]),
+            share(m, mxm.acc, [vxm.acc, windows.acc_read]),
         ]
         connect(m, vxm.vmem_b, vmem.read[1])
-        m.d.comb += [
-            mxm.acc.address.eq(Mux(vxm.busy, vxm.acc.address, windows.acc_read.address)),
-            vxm.acc.data.eq(mxm.acc.data),
-            windows.acc_read.data.eq(mxm.acc.data),
-        ]
         m.d.comb += [
             icu.faults[0].eq(mxm.fault),
             icu.faults[1].eq(vxm.fault),

@@ -4,7 +4,7 @@
 vector, and from where (`lpu_rtl.agenda`); those cycles are `lpu_isa.vxm.stages`. So passes overlap freely in the chain.
 """
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, Signature, connect, flipped
 
@@ -52,7 +52,7 @@ class Vxm(wiring.Component):
     issue, switch : In(Issue)                   Vector slot and switch slot.
     vmem_a, vmem_b, smem_c : Out(MemoryRead)    Source, operand B, operand C.
     acc : Out(AccumulatorRead)                  Source.
-    weights : Out(WeightRead)                   Source.
+    weights : Out(WeightRowRead)                Source.
     vmem_write, smem_write : Out(MemoryWrite)   Result; in its cycle, all lanes.
     weight_write : Out(WeightWrite)             Quantised rows and columns.
     block_write : Out(BlockWrite)               Quantised blocks.
@@ -77,7 +77,7 @@ class Vxm(wiring.Component):
             "vmem_b": Out(interfaces.MemoryRead(config.vmem_words, vector)),
             "smem_c": Out(interfaces.MemoryRead(config.smem_words, vector)),
             "acc": Out(interfaces.AccumulatorRead(config)),
-            "weights": Out(interfaces.WeightRead(config)),
+            "weights": Out(interfaces.WeightRowRead(config)),
             "vmem_write": Out(interfaces.MemoryWrite(config, config.vmem_words)),
             "smem_write": Out(interfaces.MemoryWrite(config, config.smem_words)),
             "weight_write": Out(interfaces.WeightWrite(config)),
@@ -274,6 +274,9 @@ class Vxm(wiring.Component):
             self.vmem_a.address.eq(step.x),
             self.weights.enable.eq(is_from[Source.WMEM]),
             self.weights.address.eq(step.x),
+            self.weights.row.eq(step.row),
+            self.weights.part.eq(step.row_part),
+            self.acc.enable.eq(is_from[Source.ACC]),
             self.acc.address.eq(step.x),  # it is registered once more beside the accumulators
         ]
         acc_outside = is_from[Source.ACC] & is_outside(step.x, config.accumulators)
@@ -294,7 +297,7 @@ class Vxm(wiring.Component):
         ]
         is_acc, is_weights = valid[Source.ACC][0], valid[Source.WMEM][0]
         self._fault(Fault.CONFLICT, is_acc & is_weights)
-        weights = self._weights(m)
+        assert vxm.SOURCE_VALID[Source.WMEM] == _FIRST_STEP + interfaces.WEIGHT_ROW_LATENCY
         base = Mux(is_acc, self.acc.data.base, INTEGER_BASE)
         lanes = []
         for row in range(config.rows):
@@ -306,7 +309,7 @@ class Vxm(wiring.Component):
                 lane.valid.integer.eq(valid[Source.ACC][row] | valid[Source.WMEM][row]),
                 lane.vmem.eq(self.vmem_a.data[row]),
                 lane.switch.eq(switch.moved[row]),
-                lane.integer.eq(Mux(is_acc, self.acc.data.sums[row], weights[row])),
+                lane.integer.eq(Mux(is_acc, self.acc.data.sums[row], self.weights.data[row])),
                 lane.unit.eq(base - ACCUMULATOR_FRACTION_BITS),
                 lane.b.eq(self.vmem_b.data[row]),
                 lane.c.eq(self.smem_c.data[row]),
@@ -315,25 +318,6 @@ class Vxm(wiring.Component):
             self._fault(Fault.FUNCTION, lane.outside_domain)
             lanes.append(lane)
         return lanes
-
-    def _weights(self, m: Module) -> list[Value]:
-        """``rows`` values of a row of the weight word, two cycles after the word's.
-
-        The word comes from all of the chip: the part is chosen in each row, and in the next cycle the row.
-        """
-        word = _FIRST_STEP + interfaces.WEIGHT_READ_LATENCY
-        assert vxm.SOURCE_VALID[Source.WMEM] == word + 2
-        part = delayed(m, self._step.row_part, word - _FIRST_STEP, name="weights_part")
-        row = delayed(m, self._step.row, word + 1 - _FIRST_STEP, name="weights_row")
-        values = []
-        for lane in range(self.config.rows):
-            column = Cat(Const(lane, address_bits(self.config.rows)), part) if self.config.words_per_block > 1 else lane
-            parts = [
-                delayed(m, self.weights.data[index][column], 1, name=f"weight{index}_{lane}")
-                for index in range(self.config.rows)
-            ]
-            values.append(delayed(m, Array(parts)[row], 1, name=f"weight{lane}"))
-        return values
 
     def _quantise(self, m: Module, event: data.View, lanes: list[Lane]) -> Value:
         """The quantiser; returns whether it has something to do."""

@@ -6,7 +6,7 @@ from operator import or_
 from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, Signature
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import TileConfig
@@ -16,11 +16,11 @@ from .beats import BeatWrite
 from .float.encoding import gated
 from .float.tree import balanced
 from .interfaces import (
-    WEIGHT_READ_LATENCY,
+    WEIGHT_ROW_LATENCY,
     AccumulatorRead,
     MemoryRead,
     MemoryWrite,
-    WeightRead,
+    WeightRowRead,
     WeightWrite,
     vector_layout,
 )
@@ -28,7 +28,7 @@ from .mxm import BlockRead
 
 __all__ = ["READ_LATENCY", "WindowRead", "WindowWrite", "Windows"]
 
-READ_LATENCY = WEIGHT_READ_LATENCY + 2
+READ_LATENCY = WEIGHT_ROW_LATENCY + 2
 """Cycles from address to data: those of the slowest memory, one to choose the beat, one to choose the memory."""
 
 _BLOCK_RAM_LATENCY = 2
@@ -94,7 +94,7 @@ class Windows(wiring.Component):
             "program_write": Out(BeatWrite(config.bundles, n_beats, 32)),
             "timing_read": Out(MemoryRead(config.timings, TIMING_BITS)),
             "timing_write": Out(BeatWrite(config.timings, 1, TIMING_BITS)),
-            "wmem_read": Out(WeightRead(config)),
+            "wmem_read": Out(WeightRowRead(config)),
             "wmem_write": Out(WeightWrite(config)),
             "vmem_read": Out(MemoryRead(config.vmem_words, vector)),
             "vmem_write": Out(MemoryWrite(config, config.vmem_words)),
@@ -129,7 +129,7 @@ class Windows(wiring.Component):
         exists = [_Place(config, window, read.address).exists for window in Window]
         m.d.comb += read.exists.eq(Cat(exists).any())
         enables, addresses = [read.enable], [read.address]
-        for cycle in range(1, WEIGHT_READ_LATENCY + 1):
+        for cycle in range(1, WEIGHT_ROW_LATENCY + 1):
             enable_q = Signal(name=f"enable_q{cycle}")
             address_q = Signal(ADDRESS_BITS, name=f"address_q{cycle}")
             m.d.sync += [enable_q.eq(enables[-1]), address_q.eq(addresses[-1])]
@@ -138,17 +138,26 @@ class Windows(wiring.Component):
         answers = []
         for window in Window:
             # The faster memories are asked later, so that all answer in the same cycle.
-            asked_at = 0 if window is Window.WMEM else WEIGHT_READ_LATENCY - _BLOCK_RAM_LATENCY
+            asked_at = 0 if window is Window.WMEM else WEIGHT_ROW_LATENCY - _BLOCK_RAM_LATENCY
             place, answered = _Place(config, window, addresses[asked_at]), _Place(config, window, addresses[-2])
             port = getattr(self, f"{window.name.lower()}_read")
             m.d.comb += port.address.eq(place.word)
+            beat = answered.beat
+            if window is Window.WMEM:  # a beat is one of those that make a part of a row
+                per_part = exact_log2(config.rows // _WORD_BYTES)
+                part = exact_log2(config.words_per_block)
+                m.d.comb += [
+                    port.part.eq(place.beat[per_part:][:part]),
+                    port.row.eq(place.beat[per_part + part :]),
+                ]
+                beat = beat[:per_part]
             if "enable" in port.signature.members:
                 m.d.comb += port.enable.eq(enables[asked_at] & place.chosen)
             answer = Signal(32, name=f"{window.name.lower()}_answer")
             # One-hot, since a choice among many by number takes twice the area.
             parts = beats_of[window]
             is_it = Signal(len(parts), name=f"{window.name.lower()}_beat")
-            m.d.sync += is_it.eq(Cat(answered.chosen & (answered.beat == beat) for beat in range(len(parts))))
+            m.d.sync += is_it.eq(Cat(answered.chosen & (beat == number) for number in range(len(parts))))
             gated_parts = [gated(part, on) for part, on in zip(parts, is_it, strict=True)]
             m.d.sync += answer.eq(balanced(or_, gated_parts))
             answers.append(answer)

@@ -13,7 +13,7 @@ from lpu_isa.config import TileConfig
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS, Slot
 from lpu_isa.mxm import TRACKERS
-from lpu_rtl.interfaces import WEIGHT_READ_LATENCY, issue_operands
+from lpu_rtl.interfaces import WEIGHT_ROW_LATENCY, issue_operands
 from lpu_sw.sim.state import TileState
 
 from ..runner import parameters
@@ -55,7 +55,7 @@ class _Surroundings:
         self.accesses: Counter[Access] = Counter()
         self.faults: list[tuple[int, int]] = []
         self.busy: set[int] = set()
-        self._data: deque[dict[str, int]] = deque({} for _ in range(WEIGHT_READ_LATENCY))
+        self._data: deque[dict[str, int]] = deque({} for _ in range(WEIGHT_ROW_LATENCY))
         self._acc_data = self._acc_read = 0  # of this cycle, and what the next one gives
 
     def drive(self) -> None:
@@ -75,7 +75,9 @@ class _Surroundings:
                 data[name] = _pack(memory[self._note(name, space, cycle, is_write=False)], config.float_bits)
         if self._is_on("weights"):
             word = self.wmem[self._note("weights", "wmem", cycle, is_write=False)]
-            self._data[-1]["weights"] = _pack(word.ravel(), 8)
+            first = int(dut.weights__part.value) * config.rows
+            values = word[int(dut.weights__row.value), first : first + config.rows]
+            self._data[-1]["weights"] = _pack(values, 8)
         sums, base = self.acc[int(dut.acc__address.value)]
         self._acc_data = self._acc_read
         self._acc_read = _pack(sums, _ACCUMULATOR_BITS) | base << (_ACCUMULATOR_BITS * config.rows)

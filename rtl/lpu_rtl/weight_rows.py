@@ -1,0 +1,50 @@
+"""One row of a weight word, or a part of it, as a vector: for embeddings, and for the host."""
+
+from amaranth import Array, Module, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lpu_isa.config import TileConfig
+
+from .float.encoding import delayed
+from .interfaces import WEIGHT_READ_LATENCY, WEIGHT_ROW_LATENCY, WeightRead, WeightRowRead
+
+__all__ = ["WeightRows"]
+
+
+class WeightRows(wiring.Component):
+    """Reads a weight word and chooses ``rows`` values of one row.
+
+    The word comes from all of the chip: the part is chosen beside each row, and in the next cycle the row.
+
+    Parameters
+    ----------
+    config : TileConfig
+
+    Ports
+    -----
+    read : In(WeightRowRead)
+    weights : Out(WeightRead)       To the weight SRAM, in the same cycle.
+    """
+
+    def __init__(self, config: TileConfig) -> None:
+        self.config = config
+        super().__init__({"read": In(WeightRowRead(config)), "weights": Out(WeightRead(config))})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        assert WEIGHT_ROW_LATENCY == WEIGHT_READ_LATENCY + 2
+        rows, read = self.config.rows, self.read
+        part = delayed(m, read.part, WEIGHT_READ_LATENCY, name="part")
+        row = delayed(m, read.row, WEIGHT_READ_LATENCY + 1, name="row")
+        parts = []
+        for index in range(rows):
+            word = Value.cast(self.weights.data[index])
+            chosen = Array(word[at : at + 8 * rows] for at in range(0, len(word), 8 * rows))[part]
+            parts.append(delayed(m, chosen, 1, name=f"part_of_row{index}"))
+        m.d.comb += [
+            self.weights.enable.eq(read.enable),
+            self.weights.address.eq(read.address),
+            read.data.as_value().eq(delayed(m, Array(parts)[row], 1, name="values")),
+        ]
+        return m
