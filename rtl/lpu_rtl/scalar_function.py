@@ -52,12 +52,11 @@ class ScalarFunction(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        # A register before and one after the function unit.
-        assert SCALAR_FUNCTION == FUNCTION + 2
+        assert SCALAR_FUNCTION == FUNCTION + 1  # a register after the function unit
         m.submodules.lookup = lookup = Lookup(self.config.significand_bits, self.technology)
         m.d.comb += [
-            lookup.function.eq(delayed(m, self.function, 1, name="function")),
-            Value.cast(lookup.argument).eq(delayed(m, self.argument, 1, name="argument")),
+            lookup.function.eq(self.function),
+            Value.cast(lookup.argument).eq(self.argument),
         ]
         is_due = self.start
         for cycle in range(SCALAR_FUNCTION):

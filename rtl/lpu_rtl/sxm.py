@@ -1,6 +1,6 @@
 """Switch unit: moves the lanes of vectors on their way from vector SRAM to the vector unit."""
 
-from amaranth import Array, Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +26,11 @@ class Switch(wiring.Component):
     -----
     move : In(switch_layout(config))        In the cycle before ``vector``.
     vector : In(vector_layout(config))
-    moved : Out(vector_layout(config))      A cycle after ``vector``.
+    moved : Out(vector_layout(config))      In the cycle of ``vector``.
+
+    A butterfly: at level k a lane takes its own value or that of the lane whose number differs in bit k, after which
+    bit k of what it holds is right. That suffices because in all moves bit k of a lane's source depends on no higher
+    bit of the lane.
     """
 
     def __init__(self, config: TileConfig) -> None:
@@ -40,9 +44,9 @@ class Switch(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         op, amount = self.move.op, self.move.amount
-        lanes = Array(self.vector[row] for row in range(self.config.rows))
-        moved = Signal(vector_layout(self.config), reset_less=True)
-        for row in range(self.config.rows):
+        rows = range(self.config.rows)
+        sources = []
+        for row in rows:
             source = Signal(range(self.config.rows), name=f"source{row}", reset_less=True)
             with m.Switch(op):
                 with m.Case(SxmOp.ROTATE):
@@ -51,6 +55,9 @@ class Switch(wiring.Component):
                     m.d.sync += source.eq(amount ^ row)
                 with m.Default():
                     m.d.sync += source.eq(amount)
-            m.d.sync += moved[row].eq(lanes[source])
-        m.d.comb += self.moved.eq(moved)
+            sources.append(source)
+        lanes = [self.vector[row] for row in rows]
+        for level in range(address_bits(self.config.rows)):
+            lanes = [Mux(sources[row][level] ^ (row >> level & 1), lanes[row ^ 1 << level], lanes[row]) for row in rows]
+        m.d.comb += [self.moved[row].eq(lane) for row, lane in enumerate(lanes)]
         return m

@@ -96,7 +96,7 @@ class Vxm(wiring.Component):
         connect(m, flipped(self.issue), steps.issue)
         connect(m, flipped(self.switch), steps.switch)
         self._active, self._step, self._op = steps.active, steps.step, steps.step.op
-        self._taps = self._tap_numbers(m)
+        self._taps = self._tap_numbers()
 
         control = Signal(control_layout(self.config))  # of the next cycle
         self._start_operands(m, control)
@@ -118,18 +118,11 @@ class Vxm(wiring.Component):
 
     # What happens when: each of these puts a step down in an agenda and acts when it comes due.
 
-    def _tap_numbers(self, m: Module) -> dict[str, Value]:
+    def _tap_numbers(self) -> dict[str, Value]:
         """By unit, and for the result, the number of the tap from which it takes this step's vector."""
-        number = Signal(range(len(TAPS)), name="entry")
-        with m.Switch(self._op.source):
-            with m.Case(Source.VMEM):
-                m.d.comb += number.eq(TAPS.index("vmem"))
-            with m.Case(Source.SXM):
-                m.d.comb += number.eq(TAPS.index("switch"))
-            with m.Default():
-                m.d.comb += number.eq(TAPS.index("convert"))
+        number: Value = Const(TAPS.index("source"), range(len(TAPS)))
         numbers: dict[str, Value] = {}
-        for unit in ("multiply", "add", "function", "gain"):
+        for unit in TAPS[1:]:
             numbers[unit] = number
             number = Mux(self._op[unit].any(), TAPS.index(unit), number)
         return numbers | {"result": number}
@@ -155,10 +148,12 @@ class Vxm(wiring.Component):
         operand = Operand(self.config, {cycle - lead for cycle in stage_cycles(unit)})
         m.submodules[f"{unit}_operand"] = operand
         event = operand.event
+        second = Signal(event.second.shape(), name=f"{unit}_second")
         m.d.comb += [
             operand.put.eq(self._active & op[unit].any()),
             operand.delay.eq(step.cycles[unit] - lead),
             event.tap.eq(self._taps[unit]),
+            event.second.eq(second),
         ]
         register = step.gain_reg if unit == "gain" else op[f"{unit}_reg"]
         places = {
@@ -171,15 +166,15 @@ class Vxm(wiring.Component):
                 sign, _, name = choice.name.rpartition("_")
                 with m.Case(choice):
                     if choice is Gain.SELF:
-                        m.d.comb += event.kind.eq(Mux(op.function.any(), Kind.SELF, Kind.SQUARE))
+                        m.d.comb += second.kind.eq(Mux(op.function.any(), Kind.SELF, Kind.SQUARE))
                     elif name != "NONE":
                         kind = Kind[name]
                         place, outside = places[kind]
                         m.d.comb += [
-                            event.kind.eq(kind),
-                            event.place.eq(place),
-                            event.is_outside.eq(outside),
-                            event.is_negated.eq(sign == "MINUS"),
+                            second.kind.eq(kind),
+                            second.place.eq(place),
+                            second.is_outside.eq(outside),
+                            second.is_negated.eq(sign == "MINUS"),
                         ]
         return operand
 
@@ -283,32 +278,38 @@ class Vxm(wiring.Component):
         self._fault(Fault.ADDRESS, reads_vmem & is_outside(step.x, config.vmem_words))
         self._fault(Fault.ADDRESS, is_from[Source.WMEM] & is_outside(step.x, config.wmem_words))
         self._fault(Fault.ADDRESS, delayed(m, acc_outside, acc_wait, name="acc_outside", reset_less=False))
-        valid = {
-            source: delayed(m, gated(step.mask, is_now), vxm.SOURCE_VALID[source] - _FIRST_STEP,
-                            name=f"{source.name.lower()}_valid", reset_less=False)
-            for source, is_now in is_from.items()
-        }  # fmt: skip
+        moved_valid, is_acc, is_weights = (
+            delayed(m, gated(step.mask, is_now), cycle - _FIRST_STEP, name=f"{name}_valid", reset_less=False)
+            for name, is_now, cycle in (
+                ("moved", reads_vmem, vxm.SOURCE_VALID[Source.VMEM] - 1),
+                ("acc", is_from[Source.ACC], vxm.SOURCE_VALID[Source.ACC]),
+                ("weights", is_from[Source.WMEM], vxm.SOURCE_VALID[Source.WMEM]),
+            )
+        )
 
+        # A vector from vector SRAM always passes the switch, which leaves it as it is if it has nothing to do.
+        assert vxm.SOURCE_VALID[Source.VMEM] == vxm.SOURCE_VALID[Source.SXM]
         m.submodules.switch_unit = switch = Switch(config)
         move_wait = vxm.SOURCE_VALID[Source.SXM] - 2 - _FIRST_STEP
         m.d.comb += [
             switch.move.eq(delayed(m, step.move, move_wait, name="move")),
             switch.vector.eq(self.vmem_a.data),
         ]
-        is_acc, is_weights = valid[Source.ACC][0], valid[Source.WMEM][0]
+        integer_valid = is_acc | is_weights
+        is_acc, is_weights, is_moved = is_acc[0], is_weights[0], moved_valid[0]
+        is_converted = delayed(m, integer_valid[0], vxm.CONVERT - 1, name="is_converted", reset_less=False)
         self._fault(Fault.CONFLICT, is_acc & is_weights)
         assert vxm.SOURCE_VALID[Source.WMEM] == _FIRST_STEP + interfaces.WEIGHT_ROW_LATENCY
+        self._fault(Fault.CONFLICT, is_moved & is_converted)
         base = Mux(is_acc, self.acc.data.base, INTEGER_BASE)
         lanes = []
         for row in range(config.rows):
             m.submodules[f"lane{row}"] = lane = Lane(config, self.technology)
             m.d.comb += [
                 lane.control.eq(control),
-                lane.valid.vmem.eq(valid[Source.VMEM][row]),
-                lane.valid.switch.eq(valid[Source.SXM][row]),
-                lane.valid.integer.eq(valid[Source.ACC][row] | valid[Source.WMEM][row]),
-                lane.vmem.eq(self.vmem_a.data[row]),
-                lane.switch.eq(switch.moved[row]),
+                lane.valid.moved.eq(moved_valid[row]),
+                lane.valid.integer.eq(integer_valid[row]),
+                lane.moved.eq(switch.moved[row]),
                 lane.integer.eq(Mux(is_acc, self.acc.data.sums[row], self.weights.data[row])),
                 lane.unit.eq(base - ACCUMULATOR_FRACTION_BITS),
                 lane.b.eq(self.vmem_b.data[row]),

@@ -63,8 +63,8 @@ class Lane(wiring.Component):
     Ports
     -----
     control : In(control_layout(config))    What starts in the next cycle.
-    valid : In                              Whether ``vmem``, ``switch`` and ``integer`` hold a value that counts.
-    vmem, switch : In(float)                Sources.
+    valid : In                              Whether ``moved`` and ``integer`` hold a value that counts.
+    moved : In(float)                       Source that the switch unit brings, a cycle before it enters the chain.
     integer, unit : In                      Source that is converted, as in `lpu_rtl.float.convert`.
     b, c : In(float)                        Second operands.
     result, result_valid : Out              In the cycle of its control; +0 when it does not count.
@@ -81,9 +81,8 @@ class Lane(wiring.Component):
         lane = float_layout(config.significand_bits)
         super().__init__({
             "control": In(control_layout(config)),
-            "valid": In(data.StructLayout({"vmem": 1, "switch": 1, "integer": 1})),
-            "vmem": In(lane),
-            "switch": In(lane),
+            "valid": In(data.StructLayout({"moved": 1, "integer": 1})),
+            "moved": In(lane),
             "integer": In(signed(ACCUMULATOR_BITS)),
             "unit": In(EXPONENT),
             "b": In(lane),
@@ -105,13 +104,17 @@ class Lane(wiring.Component):
         m.submodules.function = lookup = Lookup(p, self.technology)
         m.submodules.gain = gain = Multiply(p, self.technology)
 
-        taps = {"vmem": _Tap(self.valid.vmem, self.vmem), "switch": _Tap(self.valid.switch, self.switch)}
         m.d.comb += [convert.value.eq(self.integer), convert.unit.eq(self.unit)]
-        taps["convert"] = self._tap(m, "convert", self.valid.integer, convert.result, vxm.CONVERT)
+        is_converted = delayed(m, self.valid.integer, vxm.CONVERT - 1, name="is_converted", reset_less=False)
+        source = _chosen([self.valid.moved, is_converted], [flushed(self.moved), convert.result])
+        is_source = delayed(m, self.valid.moved | is_converted, 1, name="source_valid", reset_less=False)
+        taps = {"source": _Tap(is_source, self.moved.shape()(delayed(m, source, 1, name="source")))}
+        overflow = delayed(m, is_converted & convert.overflow, 1, name="source_overflow", reset_less=False)
 
-        first = self._take(m, "multiply", control.multiply.tap, taps)
+        first = taps["source"]
+        is_first = first.valid & control.multiply.tap[0]
         m.d.comb += [multiply.a.eq(first.value), multiply.b.eq(self._second(control.multiply))]
-        taps["multiply"] = self._tap(m, "multiply", first.valid, multiply.result, vxm.MULTIPLY)
+        taps["multiply"] = self._tap(m, "multiply", is_first, multiply.result, vxm.MULTIPLY)
 
         first = self._take(m, "add", control.add.tap, taps)
         second = self._second(control.add)
@@ -132,18 +135,22 @@ class Lane(wiring.Component):
         is_cut = control.result.relu & first.value.sign & squares
         taps["gain"] = self._tap(m, "gain", first.valid & ~is_cut, gain.result, vxm.MULTIPLY)
 
-        end = self._take(m, "result", control.result.tap, taps)
-        is_cut = control.result.relu & (end.value.sign | (end.value.exponent == 0))
+        is_wanted = [enable & tap.valid for enable, tap in zip(control.result.tap, taps.values(), strict=True)]
+        is_cut = [control.result.relu & tap.value.sign for tap in taps.values()]
         m.d.comb += [
-            self.result.eq(gated(flushed(end.value), end.valid & ~is_cut)),
-            self.result_valid.eq(end.valid),
+            self.result.eq(
+                _chosen(
+                    [is_it & ~is_off for is_it, is_off in zip(is_wanted, is_cut, strict=True)],
+                    [tap.value for tap in taps.values()],
+                )
+            ),
+            self.result_valid.eq(Cat(is_wanted).any()),
             self.square.eq(gated(gain.result, taps["gain"].valid)),
             self.overflow.eq(
                 Cat(
-                    taps[name].valid & unit.overflow
-                    for name, unit in [
-                        ("convert", convert), ("multiply", multiply), ("add", add), ("function", lookup), ("gain", gain)
-                    ]
+                    overflow,
+                    *(taps[name].valid & unit.overflow
+                      for name, unit in [("multiply", multiply), ("add", add), ("function", lookup), ("gain", gain)]),
                 ).any()
             ),
             self.outside_domain.eq(taps["function"].valid & lookup.is_outside_domain),

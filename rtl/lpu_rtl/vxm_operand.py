@@ -17,8 +17,8 @@ from .interfaces import RegisterRead
 
 __all__ = ["TAPS", "Kind", "Operand", "operand_layout", "start_layout"]
 
-TAPS = ("vmem", "switch", "convert", "multiply", "add", "function", "gain")
-"""Where vectors come from, in the order of the chain: sources first, then the outputs of units."""
+TAPS = ("source", "multiply", "add", "function", "gain")
+"""Where vectors come from, in the order of the chain."""
 
 
 class Kind(IntEnum):
@@ -31,16 +31,20 @@ class Kind(IntEnum):
     SQUARE = 4  # the first operand
 
 
+def _place_bits(config: TileConfig) -> int:
+    """Bits of the word or register of a second operand."""
+    return max(address_bits(config.vmem_words), address_bits(config.smem_words), address_bits(REGISTERS))
+
+
 def operand_layout(config: TileConfig) -> data.StructLayout:
     """A start to come: which of `TAPS` the first operand is at, and the second one's kind and place."""
-    place = max(address_bits(config.vmem_words), address_bits(config.smem_words), address_bits(REGISTERS))
-    return data.StructLayout({
-        "tap": range(len(TAPS)),
+    second = data.StructLayout({
         "kind": range(len(Kind)),
-        "place": place,  # word or register
+        "place": _place_bits(config),
         "is_outside": 1,
         "is_negated": 1,
     })  # fmt: skip
+    return data.StructLayout({"tap": range(len(TAPS)), "second": second})
 
 
 def start_layout(config: TileConfig) -> data.StructLayout:
@@ -80,7 +84,7 @@ class Operand(wiring.Component):
             "event": In(layout),
             "read_b": Out(1),
             "read_c": Out(1),
-            "address": Out(layout["place"].shape),
+            "address": Out(_place_bits(config)),
             "is_outside": Out(1),
             "conflict": Out(1),
             "scalar": Out(RegisterRead),
@@ -90,20 +94,20 @@ class Operand(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         m.submodules.agenda = agenda = Agenda(self.event.shape(), self.delays)
-        event = agenda.now
-        taps = Cat(agenda.due & (event.tap == tap) for tap in range(len(TAPS)))
-        kinds = Cat(agenda.due & (event.kind == kind) for kind in Kind)
-        is_negated = agenda.due & event.is_negated
+        second = agenda.now.second
+        taps = Cat(agenda.due & (agenda.now.tap == tap) for tap in range(len(TAPS)))
+        kinds = Cat(agenda.due & (second.kind == kind) for kind in Kind)
+        is_negated = agenda.due & second.is_negated
         m.d.comb += [
             agenda.put.eq(self.put),
             agenda.delay.eq(self.delay),
             agenda.event.eq(self.event),
             self.read_b.eq(kinds[Kind.B]),
             self.read_c.eq(kinds[Kind.C]),
-            self.address.eq(event.place),
-            self.is_outside.eq((self.read_b | self.read_c) & event.is_outside),
+            self.address.eq(second.place),
+            self.is_outside.eq((self.read_b | self.read_c) & second.is_outside),
             self.conflict.eq(agenda.conflict),
-            self.scalar.index.eq(delayed(m, event.place, OPERAND_READ - SCALAR_READ, name="register")),
+            self.scalar.index.eq(delayed(m, second.place, OPERAND_READ - SCALAR_READ, name="register")),
             self.start.scalar.eq(delayed(m, self.scalar.data, SCALAR_READ - 1, name="scalar")),
             self.start.tap.eq(delayed(m, taps, OPERAND_READ - 1, name="tap", reset_less=False)),
             self.start.kind.eq(delayed(m, kinds, OPERAND_READ - 1, name="kind", reset_less=False)),

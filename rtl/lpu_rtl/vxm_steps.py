@@ -11,8 +11,10 @@ from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS
 from lpu_isa.mxm import COUNT_BITS
+from lpu_isa.sxm import SxmOp
 from lpu_isa.vxm import Quantise, Reduce, Source, Stages
 
+from .float.encoding import gated
 from .interfaces import FAULT_BITS, Issue, slot_layout
 from .sxm import switch_layout
 
@@ -186,8 +188,8 @@ class PassSteps(wiring.Component):
                 kept.row.eq(operands.row_reg),
                 kept.index.eq(operands.index_reg),
                 kept.start.eq(operands.start_reg),
-                kept.move.op.eq(moved.op),
-                kept.move.amount.eq(moved.amount + move_operands.amount_reg),
+                kept.move.op.eq(Mux(self.switch.start, moved.op, SxmOp.EXCHANGE)),
+                kept.move.amount.eq(gated(moved.amount + move_operands.amount_reg, self.switch.start)),
             ]
         m.d.comb += [
             step.mask.eq(Mux(is_last, last_mask, Const(-1, config.rows))),

@@ -16,7 +16,7 @@ __all__ = ["ALU", "BRANCH", "BRANCHES", "LANE", "LOOP_DEPTH", "SCALAR_FUNCTION",
 
 ALU = 1
 """Cycle, after issue, in which an integer result is written (so it is read from the next cycle on)."""
-SCALAR_FUNCTION = 8
+SCALAR_FUNCTION = 9
 """The same for a function of a scalar."""
 LANE = 4
 """The same for a lane of a memory; the memory is addressed in cycle 1."""

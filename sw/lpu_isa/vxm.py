@@ -52,11 +52,11 @@ __all__ = [
 CONVERT = 4
 """Cycles from a unit's input to its output, for each unit of the chain."""
 MULTIPLY = 3
-ADD = 5
-FUNCTION = 6
-QUANTISE = 3
+ADD = 6
+FUNCTION = 8
+QUANTISE = 4
 """Cycles from result to activation buffer or weight SRAM, when a block is one vector; see `quantise_latency`."""
-REDUCE = 9
+REDUCE = 10
 """Cycles from the last result to the write of the scalar register (argmax: index, its value a cycle later)."""
 OPERAND_READ = 2
 """A vector operand is addressed that many cycles before the unit that takes it starts."""
@@ -82,8 +82,8 @@ class Source(IntEnum):
 
 SOURCE_READ = {Source.VMEM: 1, Source.ACC: 2, Source.WMEM: 1, Source.SXM: 1}
 """Cycle of the first source address, counted from issue."""
-SOURCE_VALID = {Source.VMEM: 3, Source.ACC: 3, Source.WMEM: 6, Source.SXM: 4}
-"""Cycle in which the first source vector enters the chain."""
+SOURCE_VALID = {Source.VMEM: 4, Source.ACC: 3, Source.WMEM: 6, Source.SXM: 4}
+"""Cycle in which the first source vector enters the chain, at the converter for `ACC` and `WMEM`."""
 
 
 class Multiply(IntEnum):
@@ -201,6 +201,7 @@ class Stages(NamedTuple):
     """Cycle, after issue, in which the first vector enters each unit; -1 for a unit that is left out."""
 
     convert: int
+    source: int  # all sources come out at one place, converted ones after the converter
     multiply: int
     add: int
     function: int
@@ -215,6 +216,7 @@ def stages(op: Mapping[str, int]) -> Stages:
     convert = multiply = add = function = gain = reduce = -1
     if op["source"] in (Source.ACC, Source.WMEM):
         convert, at = at, at + CONVERT
+    source = at
     if op["multiply"] != Multiply.NONE:
         multiply, at = at, at + MULTIPLY
     if op["add"] != Add.NONE:
@@ -227,7 +229,7 @@ def stages(op: Mapping[str, int]) -> Stages:
         gain, reduce = at, at + MULTIPLY
     elif op["reduce"] != Reduce.NONE:
         reduce = at
-    return Stages(convert, multiply, add, function, gain, at, reduce)
+    return Stages(convert, source, multiply, add, function, gain, at, reduce)
 
 
 def quantise_latency(config: TileConfig) -> int:
@@ -287,8 +289,8 @@ def use(config: TileConfig, op: Mapping[str, int], registers: Sequence[int]) -> 
             read("vmem", "vmem.b", address("b", step), at - OPERAND_READ)
         elif kind == "C":
             read("smem", "smem.c", address("c", step), at - OPERAND_READ)
-    for name, at in (("convert", stage.convert), ("function", stage.function)):
-        if at >= 0:
+    for name in ("convert", "source", "function"):
+        if (at := getattr(stage, name)) >= 0:
             claims.append(Claim(f"vxm.{name}", at + cycle))
 
     if op["write"] != Write.NONE:

@@ -108,7 +108,7 @@ def test_convert(config, tmp_path):
     bases = np.concatenate([rng.integers(0, 256, 3 * N_OPERANDS), np.tile(np.arange(256), len(edges))])
     operands = {"value": sums, "unit": bases - ACCUMULATOR_FRACTION_BITS}
     name = f"float-convert-{p}"
-    found = run_unit(config, "convert", operands, latency=vxm.CONVERT, name=name, folder=tmp_path)
+    found = run_unit(config, "convert", operands, latency=vxm.CONVERT - 1, name=name, folder=tmp_path)
     wanted = Arithmetic(FloatFormat(p)).convert(sums, bases)
     assert_equal(p, found, wanted, {Fault.FLOAT: "overflow"}, operands)
 

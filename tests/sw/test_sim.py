@@ -514,10 +514,10 @@ def test_the_end_of_the_program_is_a_fault():
 def test_a_fault_stops_the_program_in_the_cycle_in_which_it_shows():
     state = TileState(TILE)
     state.vmem[0] = 2.0**100
-    # The product leaves the multiplier in cycle 3 + 3: what issues by then still happens.
-    program = [bundle(4, vxm={"multiply": Multiply.B}), icu(IcuOp.SEND, 3), icu(IcuOp.SEND, 3), HALT]
+    # The product leaves the multiplier in cycle 4 + 3: what issues by then still happens.
+    program = [bundle(5, vxm={"multiply": Multiply.B}), icu(IcuOp.SEND, 3), icu(IcuOp.SEND, 3), HALT]
     status, state = run(TILE, program, state)
-    assert (status, state.fault, state.fault_pc, state.cycles) == (Status.FAULTED, Fault.FLOAT, 1, 6)
+    assert (status, state.fault, state.fault_pc, state.cycles) == (Status.FAULTED, Fault.FLOAT, 1, 7)
     assert len(state.outbox) == 1
 
 
@@ -528,7 +528,7 @@ def test_the_fault_of_the_earliest_vector_and_unit_counts():
     # The second vector has no reciprocal; the third, which comes later, has a product that is too large.
     status, state = run(TILE, [bundle(vxm={"count": 3, "function": Function.RECIPROCAL, "gain": Gain.SCALAR}), HALT],
                         state)  # fmt: skip
-    assert (state.fault, state.cycles) == (Fault.FUNCTION, 3 + 6 + 1)
+    assert (state.fault, state.cycles) == (Fault.FUNCTION, 4 + 8 + 1)
 
 
 LARGE = {"count": 30, "multiply": Multiply.B}
@@ -537,11 +537,11 @@ LARGE = {"count": 30, "multiply": Multiply.B}
 @pytest.mark.parametrize(
     ("slots", "fault", "cycle"),
     [
-        ({"vxm": LARGE | {"x": 230}}, Fault.FLOAT, 3 + 3),
+        ({"vxm": LARGE | {"x": 230}}, Fault.FLOAT, 4 + 3),
         ({"vxm": LARGE | {"x": 254}}, Fault.ADDRESS, 1 + 2),
-        ({"vxm": LARGE | {"gain": Gain.C, "c": 250}}, Fault.FLOAT, 3 + 3),
-        ({"vxm": LARGE | {"gain": Gain.C, "c": 255}}, Fault.ADDRESS, 3 + 3 - 2 + 1),
-        ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 480, "weights_inner": 1}}, Fault.FLOAT, 3 + 3),
+        ({"vxm": LARGE | {"gain": Gain.C, "c": 250}}, Fault.FLOAT, 4 + 3),
+        ({"vxm": LARGE | {"gain": Gain.C, "c": 255}}, Fault.ADDRESS, 4 + 3 - 2 + 1),
+        ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 480, "weights_inner": 1}}, Fault.FLOAT, 4 + 3),
         ({"vxm": LARGE, "mxm": {"inner": 40, "weights": 511, "weights_inner": 1}}, Fault.ADDRESS, 2 + 1),
         ({"vxm": LARGE, "icu": {"op": IcuOp.SLANE, "imm": 256}}, Fault.ADDRESS, 1),
     ],

@@ -26,7 +26,8 @@ class Add(wiring.Component):
     result : Out(float_layout(p))
     overflow : Out(1)                   With ``result``: it is too large, and undefined.
 
-    Timing: latency `lpu_isa.vxm.ADD` (swap, align, add, count zeros, round or shift), a sum each cycle.
+    Timing: latency `lpu_isa.vxm.ADD` (operands registered, swap, align, add, count zeros, round or shift), a sum each
+    cycle.
     """
 
     def __init__(self, significand_bits: int) -> None:
@@ -39,7 +40,7 @@ class Add(wiring.Component):
         p = self.significand_bits
 
         # Swap: `big` has the larger magnitude.
-        a, b = self.a, self.b
+        a, b = delayed(m, self.a, 1, name="a"), delayed(m, self.b, 1, name="b")
         is_swapped = Signal()
         big, small = Signal.like(a), Signal.like(a)
         m.d.comb += [

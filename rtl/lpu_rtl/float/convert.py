@@ -29,10 +29,11 @@ class Convert(wiring.Component):
     -----
     value : In(signed(integer_bits))
     unit : In(EXPONENT)                 Exponent field of the float that the integer 1 becomes.
-    result : Out(float_layout(p))
+    result : Out(float_layout(p))       Not registered: whoever takes it does so.
     overflow : Out(1)                   With ``result``: it is too large, and undefined.
 
-    Timing: latency `lpu_isa.vxm.CONVERT` (magnitude, coarse shift, fine shift, round), a result each cycle.
+    Timing: latency `lpu_isa.vxm.CONVERT` with the register that takes the result (magnitude, coarse shift, fine shift,
+    round), a result each cycle.
     """
 
     def __init__(self, integer_bits: int, significand_bits: int) -> None:
@@ -61,21 +62,24 @@ class Convert(wiring.Component):
         top_q = delayed(m, top, 2, name="top")
 
         # Coarse shift: the highest group that is not zero comes first.
-        coarse, coarse_shift = left, Const(0, (n_groups - 1).bit_length())
+        coarse, lost, coarse_shift = left[-window_bits:], Const(0, 1), Const(0, (n_groups - 1).bit_length())
         for skipped in reversed(range(n_groups)):
+            shifted = (left << (skipped * _GROUP_BITS))[:width]
             is_first = left[width - (skipped + 1) * _GROUP_BITS :].any()
-            coarse = Mux(is_first, (left << (skipped * _GROUP_BITS))[:width], coarse)
+            coarse = Mux(is_first, shifted[-window_bits:], coarse)
+            lost = Mux(is_first, shifted[:-window_bits].any(), lost)
             coarse_shift = Mux(is_first, skipped, coarse_shift)
         coarse = delayed(m, coarse, 1, name="coarse")
+        lost = delayed(m, lost, 1, name="lost")
         coarse_shift = delayed(m, coarse_shift, 1, name="coarse_shift")
 
         # Fine shift.
         group = coarse[-_GROUP_BITS:]
         zeros = leading_zeros(group)
-        fine = (coarse[-window_bits:] << zeros)[:window_bits]
+        fine = (coarse << zeros)[:window_bits]
         exponent = Signal(EXPONENT)
         m.d.comb += exponent.eq(Mux(group.any(), top_q - Cat(zeros, coarse_shift), ZERO_EXPONENT))
-        dropped = fine[: _GROUP_BITS - 1].any() | coarse[:-window_bits].any()
+        dropped = fine[: _GROUP_BITS - 1].any() | lost
 
         m.submodules.round = rounding = Round(p)
         m.d.comb += [
@@ -84,7 +88,7 @@ class Convert(wiring.Component):
             rounding.significand.eq(delayed(m, fine[-p:], 1, name="significand")),
             rounding.guard.eq(delayed(m, fine[_GROUP_BITS - 1], 1, name="guard")),
             rounding.sticky.eq(delayed(m, dropped, 1, name="sticky")),
-            self.result.eq(delayed(m, rounding.result, 1, name="result")),
-            self.overflow.eq(delayed(m, rounding.overflow, 1, name="overflow")),
+            self.result.eq(rounding.result),
+            self.overflow.eq(rounding.overflow),
         ]
         return m

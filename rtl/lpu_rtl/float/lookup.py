@@ -1,7 +1,6 @@
 """Functions of one float, by a table of knots and interpolation between them."""
 
 import math
-import operator
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -12,8 +11,7 @@ from lpu_isa.tables import KNOT_FRACTION_BITS, SEGMENTS, Function, rom
 
 from ..primitives import Multiplier18, TableRom, Technology
 from .encoding import EXPONENT, ZERO_EXPONENT, delayed, float_layout, gated
-from .shift import shift_right
-from .tree import balanced
+from .shift import leading_zeros, shift_right
 
 __all__ = ["Lookup"]
 
@@ -22,6 +20,7 @@ _ROUND_DROP = 10  # bits that the interpolation drops, by the definition in `lpu
 _EXP2_LIMIT = EXPONENT_BIAS + 7  # exponent field of 128
 _SIGMOID_LIMIT = EXPONENT_BIAS + 4  # exponent field of 16
 _SMALLEST_FIELD = EXPONENT_BIAS + int(math.log2(SMALLEST_ARGUMENT))
+_FINE_BITS = 3  # of the count of zeros; the higher ones shift a cycle earlier
 _FALLING = (Function.RECIPROCAL, Function.RSQRT)
 
 
@@ -48,8 +47,8 @@ class Lookup(wiring.Component):
     overflow : Out(1)                   With ``result``: it is too large.
     is_outside_domain : Out(1)          With ``result``: the argument's magnitude, or sign, is not in the domain.
 
-    Timing: latency `lpu_isa.vxm.FUNCTION` (fixed point, two for the table, two for the multiplier, sum), one a
-    cycle.
+    Timing: latency `lpu_isa.vxm.FUNCTION` (argument registered, fixed point, two for the table, two for the
+    multiplier, sum, shift), one a cycle.
     """
 
     def __init__(self, significand_bits: int, technology: Technology = Technology.GENERIC) -> None:
@@ -67,7 +66,8 @@ class Lookup(wiring.Component):
         m = Module()
         p = self.significand_bits
         rest_bits = p - _INDEX_BITS
-        x = self.argument
+        x = delayed(m, self.argument, 1, name="argument")
+        function = delayed(m, self.function, 1, name="function_taken")
 
         # Fixed point: |x| in units of 2**(1 - p), nine bits before the point. `distance` is chosen such that its low
         # bits are those of the exponent, inverted.
@@ -80,8 +80,8 @@ class Lookup(wiring.Component):
             is_octets = x.exponent[3:] == distance_origin // 8 - octets
             fixed = Mux(is_octets, fine >> (8 * octets), fixed)
             lost = Mux(is_octets, fine_lost | fine[: 8 * octets].any(), lost)
-        is_exp2 = self.function == Function.EXP2
-        is_sigmoid = self.function == Function.SIGMOID
+        is_exp2 = function == Function.EXP2
+        is_sigmoid = function == Function.SIGMOID
         is_inverted = is_exp2 & x.sign
         # floor(-x) is the complement of floor(x), plus one if nothing was lost. That one goes to `rest` alone: a rest
         # of a whole segment gives the next knot.
@@ -89,7 +89,7 @@ class Lookup(wiring.Component):
 
         index = Signal(_INDEX_BITS)
         rest = Signal(rest_bits)
-        with m.Switch(self.function):
+        with m.Switch(function):
             with m.Case(Function.EXP2):
                 m.d.comb += Cat(rest[1:], index).eq(floored)
             with m.Case(Function.RECIPROCAL):
@@ -100,7 +100,7 @@ class Lookup(wiring.Component):
                 m.d.comb += Cat(rest, index).eq(fixed[3:])
         exponent_field = delayed(m, x.exponent, 1, name="exponent")
         octave = delayed(m, floored[p - 1 :].as_signed(), 1, name="octave")
-        function = delayed(m, self.function, 1, name="function")
+        function = delayed(m, function, 1, name="function")
         index = delayed(m, index, 1, name="index")
         rest = delayed(m, rest, 1, name="rest")
         carries = delayed(m, is_inverted & ~lost, 1, name="carries")
@@ -153,29 +153,31 @@ class Lookup(wiring.Component):
         below = Mux(is_mirrored, (1 << rest_bits) - half, half)[:rest_bits]
         start = delayed(m, Cat(below, Mux(is_mirrored, knot_less, knot)), 1, name="start")
         exponent = delayed(m, exponent, 3, name="exponent_knot")
-        # One-hot: how many zeros the mirrored knot has above its highest one.
-        zeros = Cat(knot_less[-n:].all() & ~knot_less[-n - 1] for n in range(1, len(knot_less)))
-        zeros = delayed(m, Cat(~knot_less[-1], zeros) & is_mirrored.replicate(len(knot_less)), 1, name="zeros")
-        is_plain = delayed(m, ~is_mirrored & (exponent >= 1), 1, name="is_plain")
-        is_plain_two = delayed(m, ~is_mirrored & (exponent >= 0), 1, name="is_plain_two")
-        above = delayed(m, (exponent + 1)[:8], 1, name="exponent_above")
-        exponent = delayed(m, exponent[:8], 1, name="exponent_sum")
+        # The mirrored result has as many leading zeros as the mirrored knot, or a few more.
+        zeros = delayed(m, gated(leading_zeros(~knot_less), is_mirrored), 1, name="zeros")
+        is_mirrored = delayed(m, is_mirrored, 1, name="is_mirrored_sum")
+        exponent = delayed(m, exponent, 1, name="exponent_sum")
 
-        # Sum, left out where it is tiny. A mirrored one has as many leading zeros as its knot, or a few more.
+        # Sum, and the coarse part of the shift.
         total = (start + multiplier.product)[_ROUND_DROP : len(start)]
-        shifts = [gated((~total[:p] << n)[:p], is_it) for n, is_it in enumerate(zeros)]
-        significand = balanced(operator.or_, [*shifts, gated(total[:p], is_plain)])
-        # Without a one it is zero, or 2, of which the fraction is zero.
-        fraction, field = Const(0, p - 1), gated(above, is_plain_two & total[p])
-        for more in reversed(range(max(2, p - KNOT_FRACTION_BITS))):
-            is_it = significand[p - 1 - more]
-            fields = [gated(Const(EXPONENT_BIAS - 1 - n - more, 8), is_so) for n, is_so in enumerate(zeros)]
-            fields.append(gated(exponent, is_plain & (more == 0)))
-            fraction = Mux(is_it, (significand << more)[: p - 1], fraction)
-            field = Mux(is_it, balanced(operator.or_, fields), field)
+        is_two = delayed(m, ~is_mirrored & (exponent >= 0) & total[p], 1, name="is_two")
+        is_tiny = ~is_mirrored & (exponent < 1)
+        kept = total[:p] ^ is_mirrored.replicate(p)
+        coarse = (kept << Cat(Const(0, _FINE_BITS), zeros[_FINE_BITS:]))[:p]
+        coarse = delayed(m, Mux(is_tiny, 0, coarse), 1, name="coarse")
+        fine_zeros = delayed(m, zeros[:_FINE_BITS], 1, name="fine_zeros")
+        above = delayed(m, (exponent + 1)[:8], 1, name="exponent_above")
+        exponent = delayed(m, Mux(is_mirrored, EXPONENT_BIAS - 1 - zeros, exponent)[:8], 1, name="exponent_shift")
+
+        # Fine shift. Without a one it is zero, or 2, of which the fraction is zero.
+        fine = (coarse << fine_zeros)[:p]
+        ahead = fine[-max(2, p - KNOT_FRACTION_BITS) :]
+        more = leading_zeros(ahead)
+        fraction = (fine << more)[: p - 1]
+        field = Mux(is_two, above, gated((exponent - more)[:8], ahead.any()))
         m.d.comb += [
-            self.result.eq(delayed(m, Cat(fraction, field, delayed(m, sign, 4, name="sign")), 1, name="result")),
-            self.overflow.eq(delayed(m, is_too_large & ~x_sign, 5, name="overflow")),
-            self.is_outside_domain.eq(delayed(m, is_outside, 5, name="is_outside_domain")),
+            self.result.eq(delayed(m, Cat(fraction, field, delayed(m, sign, 5, name="sign")), 1, name="result")),
+            self.overflow.eq(delayed(m, is_too_large & ~x_sign, 6, name="overflow")),
+            self.is_outside_domain.eq(delayed(m, is_outside, 6, name="is_outside_domain")),
         ]
         return m

@@ -21,6 +21,8 @@ __all__ = ["Quantiser", "is_to_blocks", "quantise_layout"]
 _MAGNITUDE_BITS = QUANTISED_MAX.bit_length()
 _CUT_LANE = data.StructLayout({"magnitude": _MAGNITUDE_BITS + 1, "sticky": 1, "exponent": 8, "sign": 1})
 """A float cut down to what rounding to 7 bits needs: its highest 8 bits, and whether anything is below them."""
+_SHIFTED_LANE = data.StructLayout({"magnitude": _MAGNITUDE_BITS, "guard": 1, "sticky": 1, "is_too_large": 1, "sign": 1})
+"""The same in units of its block: an integer, the bit below it, and whether anything is below that."""
 
 
 def is_to_blocks(kind: Value) -> Value:
@@ -57,7 +59,7 @@ class Quantiser(wiring.Component):
     busy : Out(1)                           A vector is on its way.
 
     Timing: a vector each cycle. A block's exponent is known with its last vector, so its first one waits for it:
-    pairs of lanes compared, largest of the block so far, ``cols / rows - 1`` cycles of waiting, rounded.
+    pairs of lanes compared, largest of the block so far, ``cols / rows - 1`` cycles of waiting, shifted, rounded.
     """
 
     def __init__(self, config: TileConfig) -> None:
@@ -113,14 +115,24 @@ class Quantiser(wiring.Component):
             cuts = [delayed(m, cut, 1, name=f"cut{row}_waiting{stage}") for row, cut in enumerate(cuts)]
             block_field = Mux(event.closes, field_so_far, block_field)
 
-        # Round.
+        # Shift.
         shares_exponent = event.kind == Quantise.ACT
-        is_integers = event.kind == Quantise.INTEGERS
         is_empty = shares_exponent & (block_field < BLOCK_EXPONENT_OFFSET + 2)
         field = Mux(shares_exponent, block_field, INTEGER_CODE + BLOCK_EXPONENT_OFFSET)  # with scale 1 the unit is 1
+        shifted = [
+            delayed(m, self._shifted(m, cut, field, name=f"cut{row}"), 1, name=f"shifted{row}")
+            for row, cut in enumerate(cuts)
+        ]
+        is_empty = delayed(m, is_empty, 1, name="is_empty")
+        field = delayed(m, field, 1, name="field")
+        event = delayed(m, event, 1, name="event_shifted", reset_less=False)
+        events.append(event)
+
+        # Round.
+        is_integers = event.kind == Quantise.INTEGERS
         values, are_clamped = [], []
-        for row, cut in enumerate(cuts):
-            value, is_clamped = self._rounded(m, cut, field, is_integers, name=f"cut{row}")
+        for row, lane in enumerate(shifted):
+            value, is_clamped = self._rounded(lane, is_integers)
             values.append(delayed(m, Mux(is_empty, 0, value), 1, name=f"value{row}"))
             are_clamped.append(delayed(m, is_clamped, 1, name=f"is_clamped{row}"))
         code = delayed(m, Mux(is_empty, 0, field - BLOCK_EXPONENT_OFFSET)[:8], 1, name="code")
@@ -152,22 +164,33 @@ class Quantiser(wiring.Component):
             m.d.comb += [block.data[row].eq(value), weight.data[row].eq(value)]
         return m
 
-    def _rounded(self, m: Module, cut, field: Value, is_integers: Value, *, name: str) -> tuple[Value, Value]:
-        """A lane in units of 2**(field - 133), nearest even, and whether it had to be clamped.
-
-        ``is_integers``: a negative lane that is clamped becomes -128.
-        """
+    def _shifted(self, m: Module, cut, field: Value, *, name: str) -> data.View:
+        """A lane in units of 2**(field - 133)."""
+        result = Signal(_SHIFTED_LANE, name=f"{name}_shifted")
         distance = Signal(signed(9), name=f"{name}_distance")
         m.d.comb += distance.eq(field - cut.exponent)
         shift_bits = _MAGNITUDE_BITS.bit_length()
         shifted, lost = shift_right(m, cut.magnitude, distance[:shift_bits], name=name)
         kept = Mux(distance >> shift_bits > 0, 0, shifted)  # further than the guard bit: less than a half
-        magnitude, guard = kept[1:], kept[0]
-        round_up = guard & (lost | cut.sticky | magnitude[0])
-        is_clamped = (distance < 0) | (round_up & (magnitude == QUANTISED_MAX))
-        magnitude = Mux(is_clamped, QUANTISED_MAX, magnitude)
+        m.d.comb += [
+            result.magnitude.eq(kept[1:]),
+            result.guard.eq(kept[0]),
+            result.sticky.eq(lost | cut.sticky),
+            result.is_too_large.eq(distance < 0),
+            result.sign.eq(cut.sign),
+        ]
+        return result
+
+    def _rounded(self, lane, is_integers: Value) -> tuple[Value, Value]:
+        """A lane rounded to nearest even, and whether it had to be clamped.
+
+        ``is_integers``: a negative lane that is clamped becomes -128.
+        """
+        round_up = lane.guard & (lane.sticky | lane.magnitude[0])
+        is_clamped = lane.is_too_large | (round_up & (lane.magnitude == QUANTISED_MAX))
+        magnitude = Mux(is_clamped, QUANTISED_MAX, lane.magnitude)
         # The negative of a number is its complement plus one: rounding up takes that one away.
-        sign = cut.sign.replicate(_MAGNITUDE_BITS + 1)
+        sign = lane.sign.replicate(_MAGNITUDE_BITS + 1)
         # Without it, the complement of 127 is -128.
-        value = (magnitude ^ sign) + ((round_up & ~is_clamped) ^ (cut.sign & ~(is_clamped & is_integers)))
+        value = (magnitude ^ sign) + ((round_up & ~is_clamped) ^ (lane.sign & ~(is_clamped & is_integers)))
         return value[: _MAGNITUDE_BITS + 1], is_clamped

@@ -53,8 +53,8 @@ class Reducer(wiring.Component):
     conflict : Out(1)                       Two reductions overlap, or two writes are due in one cycle.
     busy : Out(1)                           A vector, or a write, is on its way.
 
-    Timing: a vector each cycle. Sum: pairs of lanes compared; largest exponent so far; aligned; summed;
-    accumulated; converted. Maximum: a register a level of the tree.
+    Timing: a vector each cycle, first registered. Sum: pairs of lanes compared; largest exponent so far; aligned;
+    summed; accumulated; converted. Maximum: a register a level of the tree.
     """
 
     def __init__(self, config: TileConfig) -> None:
@@ -81,10 +81,12 @@ class Reducer(wiring.Component):
         for cycle in range(REDUCE + 1):
             events.append(delayed(m, events[-1], 1, name=f"event{cycle}", reset_less=False))
         layout = float_layout(self.config.significand_bits)
-        lanes = [delayed(m, layout(self.vector[row]), 1, name=f"lane{row}") for row in range(self.config.rows)]
-        valid = delayed(m, self.valid, 1, name="valid")
+        vector = delayed(m, self.vector, 1, name="vector")
+        fields = [layout(vector[row]).exponent for row in range(self.config.rows)]
+        lanes = [delayed(m, layout(vector[row]), 1, name=f"lane{row}") for row in range(self.config.rows)]
+        valid = delayed(m, self.valid, 2, name="valid")
 
-        total, overflow = self._sum(m, events, lanes)
+        total, overflow = self._sum(m, events, fields, lanes)
         index, value = self._maximum(m, events, lanes, valid)
 
         end, after = events[REDUCE], events[REDUCE + 1]
@@ -103,19 +105,19 @@ class Reducer(wiring.Component):
         ]
         return m
 
-    def _sum(self, m: Module, events: list, lanes: list) -> tuple[Value, Value]:
+    def _sum(self, m: Module, events: list, fields: list, lanes: list) -> tuple[Value, Value]:
         """The rounded sum and whether it is too large, `REDUCE` cycles after the last vector."""
         p = self.config.significand_bits
         layout = float_layout(p)
 
         # Largest exponent field so far; pairs of lanes are compared while the lanes are registered.
-        fields = [layout(self.vector[row]).exponent for row in range(self.config.rows)]
         pairs = [delayed(m, pair, 1, name=f"pair{i}") for i, pair in enumerate(pairwise(larger, fields))]
-        start = layout(gated(events[1].start, events[1].is_first))
+        event = events[2]
+        start = layout(gated(event.start, event.is_first))
         so_far = Signal(8, reset_less=True)
-        before = Mux(events[1].is_first, start.exponent, so_far)
+        before = Mux(event.is_first, start.exponent, so_far)
         field = largest([*pairs, before])
-        with m.If(events[1].kind != Reduce.NONE):
+        with m.If(event.kind != Reduce.NONE):
             m.d.sync += so_far.eq(field)
         field = delayed(m, field, 1, name="field")
         rise = (field - delayed(m, before, 1, name="before"))[:8]
@@ -135,10 +137,10 @@ class Reducer(wiring.Component):
 
         # Accumulate. With the first vector all bits of the old sum are shifted out; what is then left of a negative
         # one, -1, the carry takes away.
-        event = events[4]
+        event = events[5]
         running = Signal(signed(width), reset_less=True)
         rise = _saturated(delayed(m, rise, 1, name="rise"), width)
-        rise = delayed(m, rise | events[3].is_first.replicate(len(rise)), 1, name="rise_saturated")
+        rise = delayed(m, rise | events[4].is_first.replicate(len(rise)), 1, name="rise_saturated")
         carry = event.is_first & running[-1]
         with m.If(event.kind != Reduce.NONE):
             m.d.sync += running.eq((Cat(Const(1, 1), running >> rise) + Cat(carry, total))[1:])
@@ -147,8 +149,8 @@ class Reducer(wiring.Component):
         unit = Signal(EXPONENT)
         m.d.comb += unit.eq(delayed(m, field, 3, name="field_converted") - (p - 1 + REDUCE_FRACTION_BITS))
         m.d.comb += [convert.value.eq(running), convert.unit.eq(unit)]
-        assert REDUCE == 5 + CONVERT
-        return convert.result, convert.overflow
+        assert REDUCE == 6 + CONVERT
+        return delayed(m, convert.result, 1, name="sum"), delayed(m, convert.overflow, 1, name="sum_overflow")
 
     def _maximum(self, m: Module, events: list, lanes: list, valid: Value) -> tuple[Value, Value]:
         """Index and value of the maximum, `REDUCE` cycles after the last vector."""
@@ -165,7 +167,7 @@ class Reducer(wiring.Component):
         def better(a, b):
             return candidate(Mux(b.key > a.key, b, a))  # the lower one of equals
 
-        level, candidates = 2, []
+        level, candidates = 3, []
         for row, key in enumerate(keys):
             first = Signal(candidate, name=f"candidate{row}")
             m.d.comb += [first.lane.eq(row), first.key.eq(key)]
