@@ -1,10 +1,13 @@
 # amaranth: UnusedElaboratable=no
 """The board: its clock and reset, and a program through its pins."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lpu_isa.config import SHAPES
+from lpu_isa.config import SHAPES, TileConfig
 from lpu_rtl.board.pll import PllSettings, pll_settings
 from lpu_rtl.board.top import BoardTop
 from lpu_sw.asm.builder import Builder
@@ -12,24 +15,41 @@ from lpu_sw.image import Image
 from lpu_tb.runner import run_bench
 
 SMALL = SHAPES["4x4"]
+LOADED = SMALL.replace(wmem_words=18_750) if os.environ.get("LPU_LARGE") else SMALL  # 300 kB of weights, or 8 kB
 CLOCK_HZ = 25_000_000
-DIVISOR = 4
+DIVISOR = 4  # the top rate
 
 
-@pytest.mark.parametrize("badness", [0.0, 0.15])
-def test_a_program_is_loaded_and_run_through_the_pins(badness, tmp_path):
-    b = Builder(SMALL)
+def run(config: TileConfig, bench: str, path: Path, name: str, **parameters: object) -> None:
+    """Run a bench of the board with an image that adds 5 to what it receives, and that fills the weight SRAM."""
+    b = Builder(config)
     b.bundle(icu={"op": "recv", "rd": 1}, wait=8)
     b.bundle(icu={"op": "addi", "rd": 2, "rs": 1, "imm": 5}, wait=8)
     b.bundle(icu={"op": "send", "rs": 2}, wait=8)
     b.bundle(icu={"op": "halt"})
-    weights = np.random.default_rng(1).integers(-127, 128, (SMALL.wmem_words, SMALL.rows, SMALL.cols))
+    weights = np.random.default_rng(1).integers(-127, 128, (config.wmem_words, config.rows, config.cols))
     b.data("wmem", 0, weights.astype(np.int8))
-    Image.from_program(b.build()).save(tmp_path / "image")
-    given = {"image": str(tmp_path / "image"), "divisor": DIVISOR, "badness": badness, "seed": 3}
-    top = BoardTop(SMALL, CLOCK_HZ, CLOCK_HZ, CLOCK_HZ // DIVISOR)
+    Image.from_program(b.build()).save(path)
+    given = {"image": str(path), "divisor": DIVISOR, "seed": 3, **parameters}
+    top = BoardTop(config, CLOCK_HZ, CLOCK_HZ, CLOCK_HZ // DIVISOR)
     # An FPGA's registers start as they are told to, which the reset out of power-up relies on.
-    run_bench(top, "board", "lpu_tb.benches.board", "program", name=f"board-{badness}", parameters=given, fast=True)
+    run_bench(top, "board", "lpu_tb.benches.board", bench, name=name, parameters=given, fast=True)
+
+
+@pytest.mark.parametrize("badness", [0.0, 0.15])
+def test_a_program_is_loaded_and_run_through_the_pins(badness, tmp_path):
+    run(SMALL, "program", tmp_path / "image", f"board-{badness}", badness=badness)
+
+
+@pytest.mark.parametrize(
+    ("byte_badness", "error"),
+    [(1e-3, None), (0.02, r"no answer from the board after 8 attempts at address 0x[1-7][0-9a-f]{5}")],
+)
+def test_an_image_arrives_whole_over_a_line_that_spoils_bytes_or_the_load_says_where_it_failed(
+    byte_badness, error, tmp_path
+):
+    name = f"board-load-{byte_badness}"
+    run(LOADED, "load", tmp_path / "image", name, byte_badness=byte_badness, error=error)
 
 
 @pytest.mark.parametrize("mhz", [12.5, 25, 50, 62.5, 80, 100, 110, 112.5, 115, 120, 125])

@@ -1,7 +1,8 @@
-"""The board, bits on its pins: a program loaded and run, on a clean line and on a bad one."""
+"""The board, bits on its pins: an image loaded and run, on a clean line and on a bad one."""
 
 import os
 import random
+import re
 import tty
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, Timer, with_timeout
 
 from lpu_isa.host import Register, Status, Window, beats
 from lpu_sw.host.protocol import TileDevice
-from lpu_sw.host.serial import SerialTransport
+from lpu_sw.host.serial import LineError, SerialTransport
 from lpu_sw.image import Image
 
 from ..axi import CLOCK_NS
@@ -28,10 +29,11 @@ class PinLine:
     """Carries out `lpu_sw.host.serial.ByteLine` on the pins ``rx`` and ``tx``.
 
     badness : share of transfers, each way, that lose a byte, double one, change one or have noise ahead of them.
+    byte_badness : share of bytes, each way, that are lost, doubled or changed.
     """
 
-    def __init__(self, dut, divisor: int, badness: float = 0.0, seed: int = 0) -> None:
-        self.dut, self.badness, self.random = dut, badness, random.Random(seed)
+    def __init__(self, dut, divisor: int, badness: float = 0.0, byte_badness: float = 0.0, seed: int = 0) -> None:
+        self.dut, self.badness, self.byte_badness, self.random = dut, badness, byte_badness, random.Random(seed)
         self.bit_ns = divisor * CLOCK_NS
         self.heard: Queue = Queue()
         self.spoiled = 0
@@ -55,18 +57,27 @@ class PinLine:
         return self._spoil(data) if data else data
 
     def _spoil(self, data: bytes) -> bytes:
-        if self.random.random() >= self.badness:
+        data = b"".join(self._spoil_byte(bytes([byte])) for byte in data)
+        if not data or self.random.random() >= self.badness:
             return data
         self.spoiled += 1
         at = self.random.randrange(len(data))
         before, byte, after = data[:at], data[at : at + 1], data[at + 1 :]
         return self.random.choice([
-            before + after,
-            before + byte + byte + after,
-            before + bytes([byte[0] ^ 1 << self.random.randrange(8)]) + after,
+            *(before + spoiled + after for spoiled in self._spoiled(byte)),
             self.random.randbytes(3) + data,
             data + data,
         ])  # fmt: skip
+
+    def _spoil_byte(self, byte: bytes) -> bytes:
+        if self.random.random() >= self.byte_badness:
+            return byte
+        self.spoiled += 1
+        return self.random.choice(self._spoiled(byte))
+
+    def _spoiled(self, byte: bytes) -> list[bytes]:
+        """A byte lost, doubled and changed in one bit."""
+        return [b"", byte + byte, bytes([byte[0] ^ 1 << self.random.randrange(8)])]
 
     async def _listen(self) -> None:
         while True:
@@ -89,7 +100,7 @@ async def program(dut) -> None:
     given = parameters()
     image = Image.load(given["image"])
     await _power_up(dut)
-    line = PinLine(dut, given["divisor"], given["badness"], given["seed"])
+    line = PinLine(dut, given["divisor"], given["badness"], seed=given["seed"])
     device = TileDevice(SerialTransport(line), image.config)
     await device.load(image)
     for section in image.sections:
@@ -116,6 +127,32 @@ async def program(dut) -> None:
     assert await _sum(dut, device) == 42
     assert (line.spoiled > 0) == (given["badness"] > 0)
     assert given["badness"] or device.transport.retries == 0
+
+
+@cocotb.test(timeout_time=2, timeout_unit="sec")
+async def load(dut) -> None:
+    """``image`` is loaded while ``byte_badness`` of the bytes get lost, doubled or changed: it arrives as it is.
+
+    Where an ``error`` is given, the load fails with that text, and no word of the memories is a wrong one.
+    """
+    given = parameters()
+    image = Image.load(given["image"])
+    await _power_up(dut)
+    line = PinLine(dut, given["divisor"], byte_badness=given["byte_badness"], seed=given["seed"])
+    device = TileDevice(SerialTransport(line), image.config)
+    said = None
+    try:
+        await device.load(image)
+    except LineError as error:
+        said = str(error)
+    assert (said is None) if given["error"] is None else re.fullmatch(given["error"], said or ""), said
+    assert line.spoiled > 0 and device.transport.retries > 0
+
+    line.byte_badness = 0.0
+    for section in image.sections:
+        loaded = await device.read_window(section.window, section.address, len(section.words))
+        is_right = loaded == section.words
+        assert np.all(is_right if said is None else is_right | (loaded == 0)), section.window
 
 
 async def _power_up(dut) -> None:
