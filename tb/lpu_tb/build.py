@@ -203,16 +203,17 @@ def build_text(
     public: Iterable[Public] = (),
     fast: bool = False,
     waves: bool = False,
+    options: Sequence[str] = (),
     say: Callable[[str], None] = _silent,
 ) -> Build:
-    """`build` of Verilog text with the top module ``name``."""
+    """`build` of Verilog text with the top module ``name``; ``options`` are further ones of Verilator."""
     if not fast:
         text = _without_register_starts(text)
     control = control_file(ports(text, name), public)
-    options = [*_FLAGS, *(_FAST if fast else _RANDOM)]
+    flags = [*_FLAGS, *(_FAST if fast else _RANDOM), *options]
     tool = verilator()
     key = "\0".join(
-        [text, control, *options, str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
+        [text, control, *flags, str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
     )
     folder = SIM_BUILD / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -225,7 +226,7 @@ def build_text(
             runner.build(
                 sources=[VerilatorControlFile(folder / "public.vlt"), Verilog(folder / f"{name}.v")],
                 hdl_toplevel=name,
-                build_args=options,
+                build_args=flags,
                 build_dir=folder,
                 waves=waves,
                 log_file=folder / "build.log",

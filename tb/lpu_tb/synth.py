@@ -38,6 +38,7 @@ __all__ = [
     "provenance",
     "run_tool",
     "run_yosys",
+    "synthesise",
     "tool_versions",
 ]
 
@@ -142,7 +143,7 @@ def run_yosys(script: str, log: Path) -> None:
 
 def netlist(component: wiring.Component, name: str, folder: Path) -> Path:
     """Synthesise for ECP5, flattened. Returns the netlist, a JSON file in ``folder`` whose top module is ``name``."""
-    return _synthesise(_write(component, name, folder), name, folder / f"{name}.json")
+    return synthesise(_write(component, name, folder), name, folder / f"{name}.json")
 
 
 def _write(component: wiring.Component, name: str, folder: Path) -> Path:
@@ -152,7 +153,8 @@ def _write(component: wiring.Component, name: str, folder: Path) -> Path:
     return source
 
 
-def _synthesise(source: Path, top: str, result: Path) -> Path:
+def synthesise(source: Path, top: str, result: Path) -> Path:
+    """Synthesise module ``top`` of a Verilog file for ECP5, flattened. Returns ``result``, a JSON file beside it."""
     script = f"read_verilog {source.name}\nsynth_ecp5 -top {top}\nwrite_json {result.name}\n"
     run_yosys(script, result.with_suffix(".log"))
     return result
@@ -175,10 +177,10 @@ def areas(component: wiring.Component, name: str, folder: Path) -> dict[str, Are
     """
     source = _write(component, name, folder)
     units = re.findall(rf"^module \\{re.escape(name)}\.([^. ]+) \(", source.read_text(), re.MULTILINE)
-    found = {name: area(_synthesise(source, name, folder / f"{name}.json"), name)}
+    found = {name: area(synthesise(source, name, folder / f"{name}.json"), name)}
     for unit in units:
         top = f"{name}.{unit}"
-        found[unit] = area(_synthesise(source, top, folder / f"{top}.json"), top)
+        found[unit] = area(synthesise(source, top, folder / f"{top}.json"), top)
     return found
 
 

@@ -4,6 +4,8 @@ import hashlib
 import re
 from pathlib import Path
 
+import pytest
+
 from lpu_isa.config import SHAPES
 from lpu_isa.fingerprint import fingerprint
 from lpu_rtl.bank import Bank
@@ -34,6 +36,11 @@ def test_the_file_tells_licence_tile_and_origin():
     assert "wmem_words=1024" in text and f"{fingerprint(config):016x}" in text
     body = text.split("\n", len(comment))[-1]
     assert hashlib.sha256(body.encode()).hexdigest() in comment[-1]
+
+
+@pytest.mark.parametrize("shape", ["8x16", "16x16"])
+def test_the_file_is_small_enough_for_any_tool(shape):
+    assert len(tile_file(SHAPES[shape], tile_text(SHAPES[shape]))) < 20_000_000
 
 
 def test_the_page_lists_every_port_with_its_width():
