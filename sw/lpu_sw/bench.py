@@ -11,7 +11,7 @@ import numpy as np
 from lpu_sw.clock import board_clock
 from lpu_sw.engines import EngineError
 from lpu_sw.processor import llama2c_speeds
-from lpu_sw.profile.figures import profile
+from lpu_sw.profile.figures import token_profile
 from lpu_sw.run import Plan, Record, n_parameters, plan_run
 
 __all__ = ["bench", "figures_table"]
@@ -69,7 +69,7 @@ def _planned(plan: Plan) -> dict[str, Any]:
             for position in shown
         },
         "matmuls": [
-            asdict(kind) for kind in profile(plan.job.compiled, plan.job.model.config, facts.context - 1).kinds
+            asdict(kind) for kind in token_profile(plan.job.compiled, plan.job.model.config, facts.context - 1).kinds
         ],
         "bundles": len(plan.job.compiled.program.bundles),
         "image_bytes": image_bytes,

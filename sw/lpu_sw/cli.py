@@ -22,23 +22,17 @@ from lpu_sw.asm import assemble_file, disassemble
 from lpu_sw.bench import bench, figures_table
 from lpu_sw.board import PortEngine
 from lpu_sw.check import check
-from lpu_sw.compiler.dump import PASSES, dump
-from lpu_sw.compiler.llama import Compilation, facts_to_metadata, inbox_words
 from lpu_sw.docs import write_pages, write_parts
 from lpu_sw.engines import EngineError, load_sections
 from lpu_sw.evaluate import LAYER_TOKENS, evaluate, evaluate_layers
-from lpu_sw.frontends import load_model
-from lpu_sw.frontends.tokenizer import load_tokenizer
 from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
 from lpu_sw.infer import NetworkRun, read_inputs
-from lpu_sw.model import LlamaModel
+from lpu_sw.model_file import CNN_TILE, LLAMA_TILE, open_model
 from lpu_sw.page_parts import write_part
-from lpu_sw.profile.figures import profile
 from lpu_sw.profile.page import stall_table
 from lpu_sw.profile.report import report
 from lpu_sw.profile.tables import tables
-from lpu_sw.profile.timeline import Run
 from lpu_sw.profile.trace import chrome_trace
 from lpu_sw.profile.watch import WatchedEngine, seen_events
 from lpu_sw.run import Record, find_tile, plan_run
@@ -49,7 +43,6 @@ __all__ = ["application", "main"]
 
 COMMAND_GROUP = "lpu.command"
 DEFAULT_MODEL = Path("models/story-llama")
-CNN_TILE = "16x16-cnn"
 DEFAULT_BENCH = Path("sim_build/bench.json")
 MIXTURE = Path("models/story-moe")
 BENCH_TILES = ["8x16", "8x16,wmem_words=3072", "16x16"]
@@ -60,6 +53,10 @@ MIXTURE_TILES = ["8x16,wmem_words=3072,smem_words=1024", "16x16"]
 ModelOption = Annotated[Path, typer.Option("--model", help="llama2.c .bin, .safetensors file, or Hugging Face folder.")]
 TileOption = Annotated[
     str, typer.Option("--tile", help="Tile: 4x4, 8x16 or 16x16, with changes as in 8x16,wmem_words=3072.")
+]
+AnyModelOption = Annotated[Path, typer.Option("--model", help="The same, or a quantised network, .onnx.")]
+AnyTileOption = Annotated[
+    str | None, typer.Option("--tile", help=f"Tile, with changes.  [default: {LLAMA_TILE}; of networks {CNN_TILE}]")
 ]
 SourceTileOption = Annotated[
     str | None, typer.Option("--tile", help="Shape of the tile.  [default: the one that the source names]")
@@ -226,36 +223,27 @@ def evaluation(
 @_commands.command(name="compile")
 def compile_(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Image to write, .lpuimg.")] = None,
-    model: ModelOption = DEFAULT_MODEL,
-    tile: TileOption = "8x16",
+    model: AnyModelOption = DEFAULT_MODEL,
+    tile: AnyTileOption = None,
     context: ContextOption = None,
     tokenizer: TokenizerOption = None,
     dumped: Annotated[
-        str | None, typer.Option("--dump", metavar="PASS", help=f"Pass to print: {', '.join(PASSES)}, or all.")
+        str | None, typer.Option("--dump", metavar="PASS", help="Pass to print, or all; see docs/compiler.md.")
     ] = None,
 ) -> None:
-    """Compile a model to an image that generates from BOS to the end of the context, or show what a pass makes."""
+    """Compile a model to an image, or show what a pass makes.
+
+    The image of a language model generates from BOS to the end of the context.
+    """
     if output is None and dumped is None:
         raise ValueError("nothing to do, expected --output FILE, --dump PASS or both")
-    names = list(PASSES) if dumped == "all" else [dumped] if dumped is not None else []
-    llama, compilation = _compilation(model, tile, context, tokenizer)
-    for name in names:
-        typer.echo(dump(compilation, name))
+    opened = open_model(model, tile, context, tokenizer)
+    if dumped is not None:
+        typer.echo(opened.dump(dumped))
     if output is not None:
-        compiled = compilation.compiled
-        facts, bos = compiled.facts, llama.config.bos_id or 0
-        metadata = {"llama": facts_to_metadata(facts), "inbox": inbox_words(facts, [bos], facts.context, False, -1)}
-        Image.from_program(compiled.program, metadata).save(output)
-        typer.echo(
-            f"{output}: {len(compiled.program.bundles)} bundles, context of {facts.context} tokens", err=bool(names)
-        )
-
-
-def _compilation(model: Path, tile: str, context: int | None, tokenizer: Path | None) -> tuple[LlamaModel, Compilation]:
-    """A model and its way through the compiler; only tokens that its tokenizer knows may be emitted."""
-    llama = load_model(model)
-    n_valid = load_tokenizer(model, llama.config, tokenizer).vocab_size
-    return llama, Compilation(llama, find_tile(tile), n_valid, context)
+        image = opened.image()
+        image.save(output)
+        typer.echo(f"{output}: {len(image.program)} bundles for tile {image.config.name}", err=dumped is not None)
 
 
 def _constants(assignments: list[str]) -> dict[str, int | float]:
@@ -345,38 +333,36 @@ def benchmark(
 
 @_commands.command(name="profile")
 def profiling(
-    position: Annotated[int, typer.Option(min=0, help="Position to show.")] = 0,
-    model: ModelOption = DEFAULT_MODEL,
-    tile: TileOption = "8x16",
+    position: Annotated[
+        int | None, typer.Option(min=0, help="Position of a language model to show.  [default: 0]")
+    ] = None,
+    model: AnyModelOption = DEFAULT_MODEL,
+    tile: AnyTileOption = None,
     context: ContextOption = None,
     tokenizer: TokenizerOption = None,
     prefill: Annotated[bool, typer.Option("--prefill", help="As inside a prompt, without the classifier.")] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="Each layer on its own.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Each repeated layer on its own.")] = False,
     json_file: JsonOption = None,
     trace: TraceOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="File to write a page with pictures to.")] = None,
     write: Annotated[Path | None, typer.Option(help="Page whose stall table of this model is written anew.")] = None,
 ) -> None:
-    """Show where the cycles of one token go, without running anything."""
+    """Show where the cycles of one token, or of one input of a network, go, without running anything."""
     for file in (json_file, trace, html):
         _make_folder_of(file)
-    llama, compilation = _compilation(model, tile, context, tokenizer)
-    compiled = compilation.compiled
-    run = Run(position + 2, position + 2) if prefill else None
-    shown = profile(compiled, llama.config, position, run)
+    opened = open_model(model, tile, context, tokenizer)
+    shown = opened.profile(position, prefill)
     for line in shown.lines():
         typer.echo(line)
     for table in tables(shown, layers):
         Console().print(table)
     _write_json(json_file, shown.to_json())
-    title = f"{model.stem} on {tile}, position {position}"
+    title = f"{model.stem} on {opened.tile_name}, {shown.timeline.subject}"
     _write_json(trace, chrome_trace(shown.timeline.events(), title))
     if html is not None:
-        html.write_text(report(shown, compiled.stretches, title), encoding="utf-8")
+        html.write_text(report(shown, opened.stretches, title), encoding="utf-8")
     if write is not None:
-        positions = (0, compiled.facts.context // 2 - 1, compiled.facts.context - 1)
-        several = [profile(compiled, llama.config, each) for each in positions]
-        write_part(write, f"stalls of {model.stem}", stall_table(several))
+        write_part(write, f"stalls of {model.stem}", stall_table(list(opened.profiles())))
 
 
 @_commands.command()

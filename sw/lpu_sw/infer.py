@@ -61,7 +61,7 @@ class NetworkRun:
         """What is about to run, for a person."""
         compiled, tile = self.compiled, self.compiled.program.config
         nodes = compiled.network.graph.regions[-1].nodes
-        yield f"network  {self.model}: {len(nodes)} layers, {compiled.macs:,} multiplications"
+        yield f"network  {self.model}: {len(nodes)} layers, {sum(compiled.macs.values()):,} multiplications"
         yield f"tile     {tile.name}, {tile.significand_bits}-bit significands"
         words = {section.space: len(section.data) for section in compiled.program.sections}
         yield (f"program  {len(compiled.program.bundles):,} of {tile.bundles:,} bundles, {words['wmem']:,} of "
@@ -101,7 +101,7 @@ class NetworkRun:
             "tile": dataclasses.asdict(tile),
             "cycles": compiled.cycles,
             "matrix_cycles": compiled.matrix_cycles,
-            "macs": compiled.macs,
+            "macs": sum(compiled.macs.values()),
             "utilisation": compiled.utilisation,
             "bundles": len(compiled.program.bundles),
             "inputs": len(self.results),

@@ -10,9 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from lpu_isa.config import SHAPES
 from lpu_sw.cli import main
 from lpu_sw.frontends import load_model
+from lpu_sw.image import Image
 
+DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits" / "digits.onnx"
 KERNEL = Path(__file__).resolve().parents[2] / "examples" / "kernels" / "matvec.lpu"
 
 
@@ -240,6 +243,33 @@ def test_profile_writes_figures_trace_and_page(lpu: Lpu, tmp_path: Path) -> None
     assert shown["cycles"] == shown["busy"] + sum(shown["causes"].values())
     assert json.loads(trace.read_text())["traceEvents"]
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_network_is_profiled_and_compiled_like_a_language_model(lpu: Lpu, tmp_path: Path) -> None:
+    figures, trace, page, image = (tmp_path / name for name in ("p.json", "t.json", "p.html", "n.lpuimg"))
+    result = lpu("profile", "--model", DIGITS, "--json", figures, "--trace", trace, "--html", page)
+    assert result.status == 0 and "conv2.integers: row" in result.out
+    shown = json.loads(figures.read_text())
+    assert shown["cycles"] == shown["busy"] + sum(shown["causes"].values())
+    assert json.loads(trace.read_text())["traceEvents"]
+    assert page.read_text().startswith("<!doctype html>")
+    result = lpu("compile", "--model", DIGITS, "--dump", "unfold", "-o", image)
+    assert "conv1.integers.columns: int8[1, 3, 8, 8] = unfold(" in result.out
+    assert Image.load(image).config == SHAPES["16x16-cnn"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["profile", "--position", 3], "a network has no positions: --position and --prefill are for language models"),
+        (["profile", "--context", 32], "a network has no text: --context and --tokenizer are for language models"),
+        (["profile", "--tile", "4x4"], "is short by"),
+        (["compile", "--dump", "fold"], "expected one of graph, integers, unfold, layout, tile, schedule, bundles, or"),
+    ],
+    ids=str,
+)
+def test_what_a_network_does_not_have_is_told_in_one_line(arguments: list[object], says: str, lpu: Lpu) -> None:
+    assert says in complaint(lpu(*arguments, "--model", DIGITS))
 
 
 def test_a_trace_of_an_engine_that_shows_nothing_is_refused(lpu: Lpu, tmp_path: Path) -> None:

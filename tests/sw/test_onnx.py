@@ -6,6 +6,7 @@ onnxruntime multiplies int8 with instructions that saturate sums of two products
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +19,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lpu_isa.config import SHAPES, TileConfig
 from lpu_sw.check import check
+from lpu_sw.compiler.memory import DoesNotFit
 from lpu_sw.engines import SimDevice, awaited, load_sections
 from lpu_sw.feed_forward.compile import CompiledNetwork, compile_network
 from lpu_sw.feed_forward.host import infer
-from lpu_sw.feed_forward.places import PlacesError
 from lpu_sw.frontends.onnx import OPERATORS, OnnxError, read_onnx
 from lpu_sw.graph.tensor import GraphError
 from lpu_sw.sim.state import TileState
@@ -286,7 +287,7 @@ def test_networks_of_mlperf_tiny(
 
 def refused(network: Network, result: str, tmp_path: Path, tile: TileConfig = SHAPES["8x16"]) -> str:
     path = network.save(result, tmp_path / "network.onnx")
-    with pytest.raises((OnnxError, GraphError, PlacesError)) as refusal:
+    with pytest.raises((OnnxError, GraphError, DoesNotFit)) as refusal:
         compile_network(read_onnx(path), tile)
     return str(refusal.value)
 
@@ -320,16 +321,38 @@ def test_padded_max_pool_is_refused(tmp_path: Path) -> None:
     assert text == "node pool (max_pool): found padding [1, 1, 1, 1], supported is none"
 
 
-def test_the_memory_that_is_too_small_is_named(tmp_path: Path) -> None:
-    network, result = conv()
-    assert refused(network, result, tmp_path, BINARY32["8x16"].replace(vmem_words=64)) == (
-        "c1.relu.q needs 84 words of vector SRAM side by side, 22 of 64 are free"
-    )
-    network, result = conv()
-    assert "of weight SRAM side by side" in refused(network, result, tmp_path, BINARY32["8x16"].replace(wmem_words=16))
-    network, result = conv()
-    text = refused(network, result, tmp_path, BINARY32["8x16"].replace(bundles=64))
-    assert text.startswith("the program takes ") and text.endswith("bundles, the tile has 64")
+def wide() -> tuple[Network, str]:
+    net = Network((1, 3, 3, 40))
+    return net, net.quantised(net.layer("Conv", "c1", net.quantised("x", 0.05, -3), (5, 3, 3, 3)), 1.7, -8)
+
+
+@pytest.mark.parametrize(
+    ("build", "parameter", "words", "says"),
+    [
+        (conv, "vmem_words", 64, "vector SRAM of the 8x16 tile is short by {} words: the network at c2.q needs {}"),
+        (conv, "wmem_words", 16, "weight SRAM of the 8x16 tile is short by {} words: the network needs {}"),
+        (conv, "smem_words", 2, "scale SRAM of the 8x16 tile is short by {} words: the network needs {}"),
+        (wide, "act_blocks", 16, "activation buffer of the 8x16 tile is short by {} words: a row of c1.q needs {}"),
+        (wide, "accumulators", 16, "accumulators of the 8x16 tile is short by {} words: c1.q needs {}"),
+    ],
+)
+def test_the_memory_that_is_too_small_is_named_and_what_it_lacks_is_enough(
+    build: Callable[[], tuple[Network, str]], parameter: str, words: int, says: str, tmp_path: Path
+) -> None:
+    tile = BINARY32["8x16"].replace(**{parameter: words})
+    text = refused(*build(), tmp_path, tile)
+    lacks, needed = (int(number) for number in re.findall(r"(?:short by|needs) (\d+)", text))
+    assert text == f"the {says.format(lacks, needed)}, the tile has {words}"
+    assert lacks == needed - words
+    network, result = build()
+    path = network.save(result, tmp_path / "network.onnx")
+    enough = needed if parameter == "wmem_words" else 1 << (needed - 1).bit_length()
+    assert compile_network(read_onnx(path), tile.replace(**{parameter: enough}))
+
+
+def test_a_program_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    text = refused(*conv(), tmp_path, BINARY32["8x16"].replace(bundles=64))
+    assert text.startswith("the program takes ") and text.endswith(" bundles, the 8x16 tile has 64")
 
 
 def test_no_onnx_file(tmp_path: Path) -> None:

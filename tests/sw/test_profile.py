@@ -3,24 +3,31 @@
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lpu_isa.config import SHAPES
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama
+from lpu_sw.compiler.memory import Memory
+from lpu_sw.compiler.step import kind_of
 from lpu_sw.engines import SimDevice
+from lpu_sw.feed_forward.compile import CompiledNetwork, compile_network
+from lpu_sw.frontends.onnx import read_onnx
 from lpu_sw.model import LlamaConfig, LlamaModel
-from lpu_sw.profile.figures import Profile, floor_macs, profile
+from lpu_sw.profile.figures import Profile, network_profile, token_macs, token_profile
 from lpu_sw.profile.page import stall_table
 from lpu_sw.profile.report import report
 from lpu_sw.profile.stalls import Cause
-from lpu_sw.profile.timeline import Run, token_timeline
+from lpu_sw.profile.timeline import Run, network_timeline, token_timeline
 from lpu_sw.profile.trace import chrome_trace
 from lpu_sw.sim.tile import Event, Simulator
 
 AWKWARD = LlamaConfig(18, 21, 2, 3, 1, 6, 37, 16)
 LAST = AWKWARD.max_positions - 1
 PREFILL = Run(LAST + 1, LAST + 1)
+DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits" / "digits.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +35,25 @@ def compiled(random_model: Callable[..., LlamaModel]) -> CompiledLlama:
     return compile_llama(random_model(AWKWARD, seed=3), SHAPES["4x4"])
 
 
+@pytest.fixture(scope="module")
+def network() -> CompiledNetwork:
+    return compile_network(read_onnx(DIGITS), SHAPES["16x16-cnn"])
+
+
 @pytest.fixture(scope="module", params=[(0, None), (7, None), (LAST, None), (5, PREFILL)], ids=str)
-def figures(request: pytest.FixtureRequest, compiled: CompiledLlama) -> Profile:
-    position, run = request.param
-    return profile(compiled, AWKWARD, position, run)
+def place(request: pytest.FixtureRequest) -> tuple[int, Run | None]:
+    """A position and its run."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def token_figures(place: tuple[int, Run | None], compiled: CompiledLlama) -> Profile:
+    return token_profile(compiled, AWKWARD, *place)
+
+
+@pytest.fixture(scope="module", params=["token", "network"])
+def figures(request: pytest.FixtureRequest, token_figures: Profile, network: CompiledNetwork) -> Profile:
+    return token_figures if request.param == "token" else network_profile(network)
 
 
 @pytest.mark.parametrize("host_chooses", [False, True])
@@ -63,6 +85,12 @@ def test_the_walk_issues_what_the_simulator_issues(compiled: CompiledLlama) -> N
     assert compiled.names[halt[1]] == "halt"
 
 
+def test_a_network_takes_the_cycles_that_the_compiler_states(network: CompiledNetwork) -> None:
+    timeline = network_timeline(network)
+    assert (timeline.start, timeline.cycles) == (0, network.cycles)
+    assert [issue.name for issue in timeline.issues] == [*network.names[:-1]]
+
+
 def test_busy_cycles_are_the_steps_of_the_matmuls(figures: Profile) -> None:
     steps = sum(event.busy for event in figures.timeline.events() if event.slot == "mxm")
     assert figures.busy == steps == sum(kind.busy for kind in figures.kinds)
@@ -85,25 +113,57 @@ def test_a_cause_lies_before_what_waits_for_it(figures: Profile) -> None:
             assert issues[stall.behind].cycle <= stall.first
 
 
-def test_the_norm_is_waited_for_in_every_layer(figures: Profile) -> None:
-    passes = {(wanted, behind) for wanted, cause, behind, _ in figures.stalls if cause is Cause.PASS}
+def test_the_norm_is_waited_for_in_every_layer(token_figures: Profile) -> None:
+    passes = {(wanted, behind) for wanted, cause, behind, _ in token_figures.stalls if cause is Cause.PASS}
     assert any(behind == "o residual" for _, behind in passes)
 
 
-def test_floors_are_the_models_own_multiplications(figures: Profile, compiled: CompiledLlama) -> None:
-    timeline = figures.timeline
-    macs = compiled.facts.position_macs(timeline.position, timeline.decodes)
-    assert figures.floor == pytest.approx(macs / SHAPES["4x4"].multipliers)
-    assert {kind.kind for kind in figures.kinds if kind.busy} == set(
-        floor_macs(AWKWARD, 37, timeline.position, timeline.decodes)
-    )
+def test_floors_are_the_models_own_multiplications(
+    token_figures: Profile, place: tuple[int, Run | None], compiled: CompiledLlama
+) -> None:
+    position, decodes = place[0], place[1] is None
+    macs = compiled.facts.position_macs(position, decodes)
+    assert token_figures.floor == pytest.approx(macs / SHAPES["4x4"].multipliers)
+    kinds = {kind.kind for kind in token_figures.kinds if kind.busy}
+    assert kinds == set(token_macs(AWKWARD, 37, position, decodes))
 
 
-def test_names_tell_the_layer(figures: Profile) -> None:
-    scores = [event.name for event in figures.timeline.events() if event.name.endswith("head 2 scores")]
+def test_floors_of_a_network_are_the_products_of_its_operators(network: CompiledNetwork) -> None:
+    """Counted one by one: ones in the place of image and weights, zeros in that of the padding."""
+
+    def products(size: int, channels: int, window: int, padding: int) -> int:
+        image = np.pad(np.ones((size, size), int), padding)
+        windows = np.lib.stride_tricks.sliding_window_view(image, (window, window))
+        return channels * int(windows.sum())
+
+    expected = {
+        "conv1": products(8, 16, 3, 1),
+        "conv2": products(8, 16 * 16, 3, 1),
+        "depthwise": products(4, 16, 3, 1),
+        "pointwise": products(4, 16 * 32, 1, 0),
+        "classifier": products(2, 32 * 10, 2, 0),
+    }
+    assert network.macs == {f"{name}.integers: row": macs for name, macs in expected.items()}
+    figures = network_profile(network)
+    assert {kind.kind: kind.floor for kind in figures.kinds if kind.busy} == {
+        kind: macs / SHAPES["16x16-cnn"].multipliers for kind, macs in network.macs.items()
+    }
+    assert all(kind.floor <= kind.busy for kind in figures.kinds)
+
+
+def test_names_tell_the_layer(token_figures: Profile, place: tuple[int, Run | None]) -> None:
+    scores = [event.name for event in token_figures.timeline.events() if event.name.endswith("head 2 scores")]
     assert scores == ["layer 0 / head 2 scores", "layer 1 / head 2 scores"]
-    logits = [event.name for event in figures.timeline.events() if event.name.startswith("logits")]
-    assert bool(logits) == figures.timeline.decodes
+    logits = [event.name for event in token_figures.timeline.events() if event.name.startswith("logits")]
+    assert bool(logits) == (place[1] is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("head 3 scores", "head scores"), ("down block 12", "down block"), ("conv2/3: row 4", "conv2/3: row")],
+)
+def test_a_kind_leaves_out_what_is_counted_and_keeps_the_names_of_nodes(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
 
 
 def test_the_trace_is_json_with_an_event_an_operation(figures: Profile) -> None:
@@ -121,19 +181,18 @@ def test_the_stall_table_adds_up(figures: Profile) -> None:
     assert cycles["all"] == cycles["busy"] + idle == figures.timeline.cycles
 
 
-def test_the_memory_map_covers_every_word_once(compiled: CompiledLlama) -> None:
-    tile = compiled.program.config
-    depths = {"weight SRAM": tile.wmem_words, "scale SRAM": tile.smem_words, "vector SRAM": tile.vmem_words,
-              "activation buffer": tile.act_blocks, "accumulators": tile.accumulators}  # fmt: skip
-    at = dict.fromkeys(depths, 0)
-    for region in compiled.stretches:
-        assert region.first == at[region.memory] and region.words > 0, region
-        at[region.memory] += region.words
-    assert at == depths
+@pytest.mark.parametrize("made", ["compiled", "network"])
+def test_the_memory_map_covers_every_word_once(made: str, request: pytest.FixtureRequest) -> None:
+    mapped = request.getfixturevalue(made)
+    at = dict.fromkeys(Memory, 0)
+    for stretch in mapped.stretches:
+        assert stretch.first == at[stretch.memory] and stretch.words > 0, stretch
+        at[stretch.memory] += stretch.words
+    assert at == {memory: memory.depth(mapped.program.config) for memory in Memory}
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(figures: Profile, compiled: CompiledLlama) -> None:
-    page = report(figures, compiled.stretches, "a <token>")
+def test_the_page_is_well_formed_and_needs_nothing_else(token_figures: Profile, compiled: CompiledLlama) -> None:
+    page = report(token_figures, compiled.stretches, "a <token>")
     root = ElementTree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
     assert [element.text for element in root.iter("title")][0] == "a <token>"
     assert not {element.tag for element in root.iter()} & {"script", "link", "img"}

@@ -9,7 +9,7 @@ A body's bundles are the same for every layer and for all of its positions. Thei
 row for each bucket of positions.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from lpu_isa.bundle import Bundle
@@ -18,7 +18,8 @@ from lpu_isa.icu import ALU, BRANCH, TIMING, IcuOp
 
 from .layout import Layout
 from .registers import Register
-from .schedule import Piece, Schedule, joined, landed
+from .schedule import Schedule, joined, landed
+from .writer import Writer
 
 __all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
 
@@ -62,46 +63,15 @@ class PositionCycles:
         return cycles
 
 
-@dataclass
+@dataclass(frozen=True)
 class LlamaProgram:
     """Bundles with one name each, contents of timing memory, bundle numbers of the labels, and the cycles."""
 
-    bundles: list[Bundle] = field(default_factory=list)
-    timings: list[int] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    labels: dict[str, int] = field(default_factory=dict)
-    cycles: PositionCycles = field(init=False)
-
-
-class _Writer:
-    """Puts bundles one after another; distances are filled in as they become known."""
-
-    def __init__(self) -> None:
-        self.program = LlamaProgram()
-        self._targets: list[tuple[int, str]] = []
-
-    def label(self, name: str) -> None:
-        self.program.labels[name] = len(self.program.bundles)
-
-    def icu(self, name: str, op: IcuOp, wait: int, target: str = "", **fields: int) -> None:
-        if target:
-            self._targets.append((len(self.program.bundles), target))
-        self.put(name, Bundle(wait, operations={"icu": Operation("icu", {"op": op, **fields})}))
-
-    def put(self, name: str, bundle: Bundle) -> None:
-        self.program.bundles.append(bundle)
-        self.program.names.append(name)
-
-    def piece(self, piece: Piece, length: int) -> None:
-        """A whole piece; the next bundle issues ``length`` cycles after its first."""
-        ends = [*piece.issue[1:], length]
-        for step, at, end in zip(piece.steps, piece.issue, ends, strict=True):
-            self.put(step.name, Bundle(end - at, operations=step.operations))
-
-    def finish(self) -> LlamaProgram:
-        for at, target in self._targets:
-            self.program.bundles[at].operations["icu"].values["imm"] = self.program.labels[target]
-        return self.program
+    bundles: list[Bundle]
+    names: list[str]
+    labels: dict[str, int]
+    timings: list[int]
+    cycles: PositionCycles
 
 
 def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
@@ -110,7 +80,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
     position, prologue, classifier = schedule.position, schedule.prologue, schedule.classifier
     pieces = [piece for body in bodies for piece in body.pieces]
 
-    w = _Writer()
+    w = Writer(layout.tile)
     w.label("start")
     for register in PARAMETERS:
         w.icu(f"receive {register.name.lower()}", IcuOp.RECV, ALU + 1, rd=register)
@@ -121,7 +91,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
     w.label("begin")
     at = prologue.issue[-1] + 1
     w.piece(prologue, at)
-    w.program.timings = [1] * (len(pieces) * row)
+    timings = [1] * (len(pieces) * row)
     # The classifier waits for more of the last layer than a layer for the one before: once a token, not in each layer.
     waits = [joined(piece, classifier) - piece.period - body.way_out for body in bodies for piece in body.pieces]
     to_classifier = max(2 * BRANCH, *waits)
@@ -133,7 +103,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
                   rt=r.HEAD + 1 + k)  # fmt: skip
             at += BRANCH
         first = max(at + TIMING, at + 2, *(joined(prologue, piece) for piece in body.pieces))
-        w.icu("timing row", IcuOp.TIMING, 1, rs=r.HEAD, imm=-(len(w.program.bundles) + 2))
+        w.icu("timing row", IcuOp.TIMING, 1, rs=r.HEAD, imm=-(len(w.bundles) + 2))
         w.icu("layers", IcuOp.LOOP, first - at - 1, imm=layout.rounds)
         for step in body.pieces[0].steps:
             w.put(step.name, Bundle(timed=True, operations=step.operations))
@@ -143,7 +113,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
         for piece in body.pieces:
             issue = [*piece.issue, piece.issue[-1] + 1, piece.period]
             here = len(layers) * row
-            w.program.timings[here : here + len(issue) - 1] = [b - a for a, b in pairwise(issue)]
+            timings[here : here + len(issue) - 1] = [b - a for a, b in pairwise(issue)]
             layers.append(first + layout.rounds * piece.period + body.way_out)
             tails.append(landed(piece) - piece.period)
     w.label("after layers")
@@ -178,18 +148,16 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
     w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)
     w.label("end")
     w.icu("halt", IcuOp.HALT, 1)
-    program = w.finish()
-    assert len(program.bundles) <= layout.tile.bundles
-    program.cycles = _predict(program, [layers[p // schedule.bucket] for p in range(layout.context)])
-    return program
+    w.finish()
+    cycles = _predict(w, [layers[p // schedule.bucket] for p in range(layout.context)])
+    return LlamaProgram(w.bundles, w.names, w.labels, timings, cycles)
 
 
-def _predict(program: LlamaProgram, layers: list[int]) -> PositionCycles:
+def _predict(w: Writer, layers: list[int]) -> PositionCycles:
     """Add up the distances along the paths of the program; those to and through the layers are known."""
-    at = program.labels
 
     def path(first: str, end: str) -> int:
-        return sum(bundle.wait for bundle in program.bundles[at[first] : at[end]])
+        return sum(bundle.wait for bundle in w.bundles[w.labels[first] : w.labels[end]])
 
     to_classifier = path("after layers", "classifier")
     return PositionCycles(

@@ -6,7 +6,7 @@ and caches of the region that repeats come last: a round's lie together, and all
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +15,12 @@ from lpu_isa.config import TileConfig
 from lpu_sw.graph.graph import Graph
 from lpu_sw.graph.tensor import Tensor
 
-from .memory import RING, Demand, DoesNotFit, Memory, Sizes, ceil_div
+from .memory import RING, Demand, DoesNotFit, Memory, Sizes, Stretch, ceil_div, check_room
 from .registers import SCALARS, Register
 from .rules import rule_of
+from .space import Space
 
-__all__ = ["Layout", "Place", "Stretch", "largest_context"]
+__all__ = ["Layout", "Place", "largest_context"]
 
 _ROUNDS = {Memory.WEIGHTS: Register.LAYER, Memory.SCALES: Register.SCALES}
 """Memories in which each round of a region has words of its own, and the register that holds where they start."""
@@ -30,27 +31,6 @@ class Place(NamedTuple):
 
     address: int
     register: int
-
-
-class Stretch(NamedTuple):
-    """Words ``first .. first + words`` of a memory."""
-
-    memory: str
-    name: str
-    first: int
-    words: int
-
-
-@dataclass
-class _Stack:
-    """Words one after another: where each demand starts, and the words of all."""
-
-    at: dict[str, int] = field(default_factory=dict)
-    end: int = 0
-
-    def put(self, demand: Demand, words: int | None = None) -> None:
-        self.at[demand.name] = self.end
-        self.end += demand.words if words is None else words
 
 
 class Layout:
@@ -73,50 +53,46 @@ class Layout:
                     larger = replace(known, words=max(known.words, demand.words))
                     self._demands[demand.memory][demand.name] = larger
                     self._regions[demand.memory, demand.name].append(region.name)
-        self._once = {memory: self._stack(memory) for memory in Memory}
-        self._each = {memory: self._round_stack(memory) for memory in _ROUNDS}
+        self._once = {memory: self._space(memory) for memory in Memory}
+        self._each = {memory: self._round_space(memory) for memory in _ROUNDS}
         self.registers = self._scalars()
 
-    def _stack(self, memory: Memory) -> _Stack:
+    def _space(self, memory: Memory) -> Space:
         """Demands of a memory that do not differ from round to round."""
-        stack = _Stack()
+        space = Space()
         demands = [d for d in self._demands[memory].values() if not self._is_of_round(d) and d.name != RING]
-        if memory is Memory.BLOCKS:
-            # What only one region uses may lie where another region has something else.
-            shared = [d for d in demands if len(set(self._regions[memory, d.name])) > 1]
-            for demand in shared:
-                stack.put(demand)
-            start, ends = stack.end, [stack.end]
-            for region in self.graph.regions:
-                stack.end = start
-                for demand in demands:
-                    if demand not in shared and region.name in self._regions[memory, demand.name]:
-                        stack.put(demand)
-                ends.append(stack.end)
-            stack.end = max(ends)
-            return stack
-        for demand in demands:
-            stack.put(demand)
-        return stack
+        if memory is not Memory.BLOCKS:
+            for demand in demands:
+                space.take(demand.name, demand.words)
+            return space
+        # What only one region uses may lie where another region has something else.
+        shared = [d for d in demands if len(set(self._regions[memory, d.name])) > 1]
+        for demand in shared:
+            space.take(demand.name, demand.words)
+        for region in self.graph.regions:
+            own = [d for d in demands if d not in shared and region.name in self._regions[memory, d.name]]
+            for demand in own:
+                space.take(demand.name, demand.words)
+            for demand in own:
+                space.give_back(demand.name)
+        return space
 
-    def _round_stack(self, memory: Memory) -> _Stack:
+    def _round_space(self, memory: Memory) -> Space:
         """Demands of a round, from its base; those of experts together, an expert's one after another."""
-        stack, expert = _Stack(), self._expert_stack(memory)
+        space, expert = Space(), self._expert_space(memory)
         for demand in self._demands[memory].values():
             if self._is_of_round(demand) and not demand.experts:
-                stack.put(demand)
-            elif demand.experts and demand.name == next(iter(expert.at)):
-                start = stack.end
-                stack.end += demand.experts * expert.end
-                stack.at |= {name: start + at for name, at in expert.at.items()}
-        return stack
+                space.take(demand.name, demand.words)
+            elif demand.experts and demand.name == next(iter(expert.places)):
+                space.take_copies(expert, demand.experts)
+        return space
 
-    def _expert_stack(self, memory: Memory) -> _Stack:
-        stack = _Stack()
+    def _expert_space(self, memory: Memory) -> Space:
+        space = Space()
         for demand in self._demands[memory].values():
             if demand.experts:
-                stack.put(demand)
-        return stack
+                space.take(demand.name, demand.words)
+        return space
 
     def _is_of_round(self, demand: Demand) -> bool:
         """Whether each round of a region has words of its own: not of constants that all rounds share."""
@@ -148,8 +124,8 @@ class Layout:
         """Where something lies. With experts: of the first one, and without the register."""
         demand = self._demands[memory][name]
         if not self._is_of_round(demand):
-            return Place(self._once[memory].at[name], Register.ZERO)
-        return Place(self._each[memory].at[name], _ROUNDS[memory])
+            return Place(self._once[memory].places[name].start, Register.ZERO)
+        return Place(self._each[memory].places[name].start, _ROUNDS[memory])
 
     def base(self, memory: Memory) -> int:
         """First word of the first round."""
@@ -161,7 +137,7 @@ class Layout:
 
     def expert_stride(self, memory: Memory) -> int:
         """Words from an expert to the next."""
-        return self._expert_stack(memory).end
+        return self._expert_space(memory).end
 
     def end(self, memory: Memory) -> int:
         """Words that are taken, the ring apart."""
@@ -179,7 +155,7 @@ class Layout:
 
     def accumulators(self, name: str) -> int:
         """First accumulator of those with a name."""
-        return self.ring_accumulators + self._once[Memory.ACCUMULATORS].at[name]
+        return self.ring_accumulators + self._once[Memory.ACCUMULATORS].places[name].start
 
     # What follows from it
 
@@ -206,49 +182,38 @@ class Layout:
 
     def check(self) -> None:
         """Raise `DoesNotFit` naming the memory that is short, what it has and what is needed."""
-        tile = self.tile
-        have = {
-            Memory.WEIGHTS: tile.wmem_words,
-            Memory.SCALES: tile.smem_words,
-            Memory.VECTORS: tile.vmem_words,
-            Memory.BLOCKS: tile.act_blocks,
-            Memory.ACCUMULATORS: tile.accumulators,
-        }
-        for memory, words in have.items():
+        for memory in Memory:
             ring = self._demands[memory].get(RING)
             need = self.end(memory) + (ring.words if ring else 0)
-            if need > words:
-                raise DoesNotFit(f"the {memory.value} of the {tile.name} tile is short by {need - words} words: a "
-                                 f"context of {self.context} tokens needs {need}, the tile has {words}")  # fmt: skip
+            check_room(memory, self.tile, need, f"a context of {self.context} tokens")
 
     def stretches(self) -> Iterator[Stretch]:
         """The memory map, memory by memory in rising order; what is left over is ``free``."""
-        tile = self.tile
-        depths = {Memory.WEIGHTS: tile.wmem_words, Memory.SCALES: tile.smem_words, Memory.VECTORS: tile.vmem_words}
-        for memory, depth in depths.items():
-            yield from _stretches(memory, self._firsts(memory), depth)
-        blocks = sorted((at, name) for name, at in self._once[Memory.BLOCKS].at.items())
-        yield from _stretches(Memory.BLOCKS, [*blocks, (self.ring_blocks, RING)], tile.act_blocks)
-        kept = [(self.accumulators(name), name) for name in self._once[Memory.ACCUMULATORS].at]
-        yield from _stretches(Memory.ACCUMULATORS, [(0, RING), *kept], tile.accumulators)
+        for memory in (Memory.WEIGHTS, Memory.SCALES, Memory.VECTORS):
+            yield from _stretches(memory, self._firsts(memory), self.tile)
+        blocks = sorted((place.start, name) for name, place in self._once[Memory.BLOCKS].places.items())
+        yield from _stretches(Memory.BLOCKS, [*blocks, (self.ring_blocks, RING)], self.tile)
+        kept = [(self.accumulators(name), name) for name in self._once[Memory.ACCUMULATORS].places]
+        yield from _stretches(Memory.ACCUMULATORS, [(0, RING), *kept], self.tile)
 
     def _firsts(self, memory: Memory) -> list[tuple[int, str]]:
-        firsts = [(at, name) for name, at in self._once[memory].at.items()]
+        firsts = [(place.start, name) for name, place in self._once[memory].places.items()]
         if memory in _ROUNDS:
             for number in range(self.rounds):
                 base = self.base(memory) + number * self.stride(memory)
-                for name, at in self._each[memory].at.items():
+                for name, place in self._each[memory].places.items():
                     for expert in range(self._demands[memory][name].experts or 1):
                         of = f" / expert {expert}" if self._demands[memory][name].experts else ""
-                        firsts.append((base + at + expert * self.expert_stride(memory), f"layer {number}{of} / {name}"))
+                        at = base + place.start + expert * self.expert_stride(memory)
+                        firsts.append((at, f"layer {number}{of} / {name}"))
         return [*sorted(firsts), (self.end(memory), "free")]
 
 
-def _stretches(memory: Memory, firsts: list[tuple[int, str]], depth: int) -> Iterator[Stretch]:
-    ends = [first for first, _ in firsts[1:]] + [depth]
+def _stretches(memory: Memory, firsts: list[tuple[int, str]], tile: TileConfig) -> Iterator[Stretch]:
+    ends = [first for first, _ in firsts[1:]] + [memory.depth(tile)]
     for (first, name), end in zip(firsts, ends, strict=True):
         if end > first:
-            yield Stretch(memory.value, name, first, end - first)
+            yield Stretch(memory, name, first, end - first)
 
 
 def rule_of_maker(graph: Graph, tensor: Tensor) -> bool:

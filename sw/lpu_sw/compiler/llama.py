@@ -15,8 +15,8 @@ from lpu_sw.model import LlamaModel
 from .bundles import LlamaProgram, PositionCycles, build_program
 from .calibrate import Ranges, block_magnitudes, calibrate
 from .fold import fold
-from .layout import Layout, Stretch, largest_context
-from .memory import DoesNotFit, Memory
+from .layout import Layout, largest_context
+from .memory import DoesNotFit, Memory, Stretch
 from .quantise import quantise
 from .registers import Register
 from .schedule import Schedule, schedule

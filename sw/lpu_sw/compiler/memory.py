@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,11 +12,14 @@ from lpu_isa.formats import FloatFormat
 from lpu_sw.asm.matrix import weight_words
 from lpu_sw.graph.tensor import Shape, Tensor
 
-__all__ = ["KEPT", "RING", "Contents", "Demand", "DoesNotFit", "Memory", "Sizes", "ceil_div"]
+__all__ = [
+    "KEPT", "RING", "Contents", "Demand", "DoesNotFit", "Memory", "Sizes", "Stretch", "ceil_div", "check_bundles",
+    "check_room",
+]  # fmt: skip
 
 
 class DoesNotFit(ValueError):
-    """A model that a tile cannot hold: which memory is short and by how much, and the largest context that fits."""
+    """A model that a tile cannot hold: which memory is short, by how much, and of what."""
 
 
 class Memory(Enum):
@@ -26,6 +30,39 @@ class Memory(Enum):
     VECTORS = "vector SRAM"
     BLOCKS = "activation buffer"
     ACCUMULATORS = "accumulators"
+
+    def depth(self, tile: TileConfig) -> int:
+        """Words that a tile has of it."""
+        return {
+            Memory.WEIGHTS: tile.wmem_words,
+            Memory.SCALES: tile.smem_words,
+            Memory.VECTORS: tile.vmem_words,
+            Memory.BLOCKS: tile.act_blocks,
+            Memory.ACCUMULATORS: tile.accumulators,
+        }[self]
+
+
+class Stretch(NamedTuple):
+    """Words ``first .. first + words`` of a memory, for a memory map."""
+
+    memory: Memory
+    name: str
+    first: int
+    words: int
+
+
+def check_room(memory: Memory, tile: TileConfig, need: int, purpose: str) -> None:
+    """Raise `DoesNotFit` unless a memory has as many words as ``purpose`` needs."""
+    words = memory.depth(tile)
+    if need > words:
+        raise DoesNotFit(f"the {memory.value} of the {tile.name} tile is short by {need - words} words: {purpose} "
+                         f"needs {need}, the tile has {words}")  # fmt: skip
+
+
+def check_bundles(tile: TileConfig, need: int) -> None:
+    """Raise `DoesNotFit` unless a tile takes a program of so many bundles."""
+    if need > tile.bundles:
+        raise DoesNotFit(f"the program takes {need} bundles, the {tile.name} tile has {tile.bundles}")
 
 
 RING = "ring"

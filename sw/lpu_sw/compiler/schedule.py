@@ -19,7 +19,7 @@ from lpu_sw.schedule.reservation import ReservationTable, claims_of
 
 from .layout import Layout
 from .lowering import tile as tile_region
-from .memory import ceil_div
+from .memory import DoesNotFit, ceil_div, check_bundles
 from .position import position_registers, position_steps
 from .step import Step
 
@@ -134,7 +134,7 @@ class Body:
 def _bodies(isa: BundleFormat, layout: Layout, bundles: int) -> tuple[int, list[Body]]:
     """Positions of a bucket, and bodies for halves, quarters ... of the context, as many as the memories hold.
 
-    bundles : bundles of the program beside the bodies. Raises ValueError when not even one fits.
+    bundles : bundles of the program beside the bodies. Raises `DoesNotFit` when not even one fits.
     """
     tile = layout.tile
     length = len(_layer_steps(layout, layout.context)) + BESIDE_BODY
@@ -143,10 +143,9 @@ def _bodies(isa: BundleFormat, layout: Layout, bundles: int) -> tuple[int, list[
     while ceil_div(layout.context, size) * row > tile.timings:
         size *= 2
         if row > tile.timings:
-            raise ValueError(f"a layer of {length} bundles needs {row} words of timing memory, the tile has "
+            raise DoesNotFit(f"a layer of {length} bundles needs {row} words of timing memory, the tile has "
                              f"{tile.timings}")  # fmt: skip
-    if bundles + length > tile.bundles:
-        raise ValueError(f"the program takes {bundles + length} bundles, the tile has {tile.bundles}")
+    check_bundles(tile, bundles + length)
     limits = [layout.context]
     while len(limits) < min(MOST_BODIES, (tile.bundles - bundles) // length) and limits[0] > size:
         limits.insert(0, ceil_div(limits[0], 2 * size) * size)
@@ -192,7 +191,7 @@ class Schedule:
 
 
 def schedule(layout: Layout) -> Schedule:
-    """Schedule every region for every bucket of positions. Raises ValueError when the tile cannot hold the program."""
+    """Schedule all regions for all buckets of positions. Raises `DoesNotFit` where the tile cannot hold it."""
     isa = BundleFormat(layout.tile)
     before, _, behind = layout.graph.regions
     prologue, classifier = tile_region(layout, before), tile_region(layout, behind)

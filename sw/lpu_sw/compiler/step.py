@@ -62,8 +62,12 @@ ALL = Request()
 
 
 def kind_of(name: str) -> str:
-    """A step's name without what it counts: ``head 3 scores`` is of the kind ``head scores``."""
-    return " ".join(re.sub(r"\d+", "", name).split())
+    """A step's name without what it counts: ``head 3 scores`` is of the kind ``head scores``.
+
+    The name of a network's node, which has a colon behind it, stays: ``conv2: row 3`` is of the kind ``conv2: row``.
+    """
+    node, colon, part = name.rpartition(": ")
+    return node + colon + " ".join(re.sub(r"\d+", "", part).split())
 
 
 def label(tensor: Tensor) -> str:

@@ -5,105 +5,148 @@ The program is straight: every operation of an inference stands in it once, so t
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
-import numpy as np
-
-from lpu_isa.bundle import Bundle, BundleFormat
+from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import TileConfig
-from lpu_isa.fields import REGISTERS, Operation
+from lpu_isa.fields import REGISTERS
+from lpu_isa.formats import FloatFormat
 from lpu_isa.icu import IcuOp
 from lpu_sw.asm.program import Program, Section
-from lpu_sw.compiler.schedule import landed, straight
-from lpu_sw.compiler.step import Step
-from lpu_sw.graph.graph import Graph
+from lpu_sw.compiler.memory import Memory, Stretch
+from lpu_sw.compiler.schedule import Piece, landed, straight
+from lpu_sw.compiler.writer import Writer
+from lpu_sw.graph.graph import Graph, Node
 from lpu_sw.graph.integer import IntegerConv
-from lpu_sw.graph.tensor import Tensor
 
+from .conv import ROW
 from .integers import IntegerNetwork, integer_network
 from .lowering import POSTED, Lowering
-from .places import Area, PlacesError
+from .places import Area
 from .rules import RULES
 from .unfold import unfold_input
 
-__all__ = ["CompiledNetwork", "compile_network"]
+__all__ = ["CompiledNetwork", "NetworkCompilation", "compile_network"]
 
 
 @dataclass(frozen=True)
 class CompiledNetwork:
     """A network as a program.
 
+    names : what each bundle's operation is for. stretches : the memory map.
     given, made : where the input and the result lie in vector SRAM, as floats that hold integers.
-    names : what each bundle's operation is for. cycles : of one inference, from the start to the post.
+    cycles : of one inference, from the start to the post.
+    macs : multiplications that the network itself asks for, padding not counted, by kind of matrix operation
+        (`lpu_sw.compiler.step.kind_of`).
     """
 
     network: IntegerNetwork
     program: Program
+    names: list[str]
+    stretches: list[Stretch]
     given: Area
     made: Area
-    names: list[str]
     cycles: int
-    matrix_cycles: int
-
-    @property
-    def given_tensor(self) -> Tensor:
-        """What the host leaves for the tile."""
-        return _given(self.network.graph)
+    macs: dict[str, int]
 
     @cached_property
-    def macs(self) -> int:
-        """Multiplications that the network asks for, the zeros of padded images among them."""
-        return sum(
-            node.output.size * int(np.prod(node.inputs[1].shape[1:]))
-            for node in self.network.graph.nodes()
-            if isinstance(node.operator, IntegerConv)
-        )
+    def matrix_cycles(self) -> int:
+        """Cycles in which the matrix unit takes a step."""
+        matrix = [bundle.operations["mxm"] for bundle in self.program.bundles if "mxm" in bundle.operations]
+        return sum(operation["inner"] * operation["outer"] for operation in matrix)
 
     @property
     def utilisation(self) -> float:
         """Share of the matrix unit's multiplications that the network asked for."""
-        return self.macs / (self.cycles * self.program.config.multipliers)
+        return sum(self.macs.values()) / (self.cycles * self.program.config.multipliers)
+
+
+class NetworkCompilation:
+    """A network on its way through the passes; the result of each is made when it is first asked for.
+
+    graph : as the front end gives it. The passes raise GraphError for what is not supported, `DoesNotFit` for a tile
+    that is too small.
+    """
+
+    def __init__(self, graph: Graph, tile: TileConfig) -> None:
+        self.graph, self.tile = graph, tile
+
+    @cached_property
+    def integers(self) -> IntegerNetwork:
+        """After pass `integers`."""
+        return integer_network(self.graph)
+
+    @cached_property
+    def unfolded(self) -> IntegerNetwork:
+        """After pass `unfold`."""
+        return unfold_input(self.integers, self.tile)
+
+    @cached_property
+    def lowering(self) -> Lowering:
+        """After the passes `layout` and `tile`, which go hand in hand: an image is given its words as it is made."""
+        lowering = Lowering(self.tile, self.unfolded.graph, RULES)
+        lowering.lower(self.unfolded.given)
+        return lowering
+
+    @property
+    def macs(self) -> dict[str, int]:
+        """See `CompiledNetwork`; of the network as it was before the host took over some of its padding."""
+        nodes = [node for node in self.integers.graph.nodes() if isinstance(node.operator, IntegerConv)]
+        return {f"{node.name}: {ROW}": _macs(node) for node in nodes}
+
+    @cached_property
+    def schedule(self) -> Piece:
+        """After pass `schedule`."""
+        return straight(BundleFormat(self.tile), self.lowering.steps, [0] * REGISTERS)
+
+    @cached_property
+    def built(self) -> Writer:
+        """After pass `bundles`: the post waits for all that is written, then comes a halt."""
+        writer = Writer(self.tile)
+        writer.piece(self.schedule, landed(self.schedule) + 1)
+        writer.icu("post", IcuOp.SEND, 1, rs=POSTED)
+        writer.icu("halt", IcuOp.HALT, 1)
+        writer.finish()
+        return writer
+
+    @cached_property
+    def compiled(self) -> CompiledNetwork:
+        """The program with its memory contents."""
+        network, lowering, built = self.unfolded, self.lowering, self.built
+        encode = FloatFormat(self.tile.significand_bits).encode
+        first = {memory: space.kept_from for memory, space in lowering.spaces.items()}
+        program = Program(
+            self.tile,
+            built.bundles,
+            sections=[
+                Section("wmem", first[Memory.WEIGHTS], lowering.contents(Memory.WEIGHTS)),
+                Section("vmem", first[Memory.VECTORS], encode(lowering.contents(Memory.VECTORS))),
+                Section("smem", first[Memory.SCALES], encode(lowering.contents(Memory.SCALES))),
+            ],
+        )
+        given = lowering.stored[network.given].area
+        cycles = landed(self.schedule) + 1
+        return CompiledNetwork(
+            network, program, built.names, list(lowering.stretches()), given, lowering.made, cycles, self.macs
+        )  # fmt: skip
+
+
+def _macs(node: Node) -> int:
+    """Products of a weight and an element of the image in one convolution."""
+    operator = node.operator
+    assert isinstance(operator, IntegerConv)
+    (_, _, height, width), (outputs, per_group, *window) = node.inputs[0].shape, node.inputs[1].shape
+    above, left, *_ = operator.pads
+    rows = _covered(height, window[0], operator.strides[0], above, node.output.shape[2])
+    columns = _covered(width, window[1], operator.strides[1], left, node.output.shape[3])
+    return outputs * per_group * rows * columns
+
+
+def _covered(size: int, window: int, stride: int, before: int, count: int) -> int:
+    """How many of ``size`` rows so many windows cover in all, the first one beginning ``before`` rows outside."""
+    starts = range(-before, count * stride - before, stride)
+    return sum(min(start + window, size) - max(start, 0) for start in starts)
 
 
 def compile_network(graph: Graph, tile: TileConfig) -> CompiledNetwork:
-    """Compile a quantised graph. Raises GraphError for what is not supported, PlacesError for what does not fit."""
-    network = unfold_input(integer_network(graph), tile)
-    lowering = Lowering(tile, network.graph, RULES)
-    given = _given(network.graph)
-    made = lowering.lower(given)
-    bundles, names, cycles = _scheduled(tile, lowering.steps)
-    if len(bundles) > tile.bundles:
-        raise PlacesError(f"the program takes {len(bundles)} bundles, the tile has {tile.bundles}")
-    encode = lowering.format.encode
-    contents = {"wmem": lowering.weights, "vmem": encode(lowering.vectors), "smem": encode(lowering.scales)}
-    constants = {name: lowering.spaces[name].constants for name in contents}
-    sections = [Section(name, constants[name].start, contents[name][constants[name]]) for name in contents]
-    program = Program(tile, bundles, sections=sections)
-    matrix = [step.operations["mxm"].values for step in lowering.steps if "mxm" in step.operations]
-    matrix_cycles = sum(values["inner"] * values["outer"] for values in matrix)
-    return CompiledNetwork(network, program, lowering.stored[given].area, made, names, cycles, matrix_cycles)
-
-
-def _given(graph: Graph) -> Tensor:
-    host = graph.regions[0]
-    return host.nodes[-1].output if host.nodes else graph.inputs[0]
-
-
-def _scheduled(tile: TileConfig, steps: list[Step]) -> tuple[list[Bundle], list[str], int]:
-    """Bundles with their names, and the cycle of the post, which waits for all that is written; then comes a halt."""
-    isa = BundleFormat(tile)
-    piece = straight(isa, steps, [0] * REGISTERS)
-    post = landed(piece) + 1
-    ends = [
-        Step("post", {"icu": Operation("icu", {"op": IcuOp.SEND, "rs": POSTED})}),
-        Step("halt", {"icu": Operation("icu", {"op": IcuOp.HALT})}),
-    ]
-    bundles, names = [], []
-    longest = isa.header.by_name["wait"].high
-    starts = [*piece.issue, post, post + 1, post + 2]
-    for step, (cycle, following) in zip([*piece.steps, *ends], pairwise(starts), strict=True):
-        waits = [longest] * ((following - cycle - 1) // longest)
-        waits.append(following - cycle - sum(waits))
-        bundles += [Bundle(waits[0], operations=step.operations), *map(Bundle, waits[1:])]
-        names += [step.name, *["wait"] * (len(waits) - 1)]
-    return bundles, names, post
+    """Compile a quantised graph. Raises GraphError for what is not supported, `DoesNotFit` for what does not fit."""
+    return NetworkCompilation(graph, tile).compiled

@@ -19,7 +19,10 @@ from lpu_sw.graph.integer import IntegerConv
 from .lowering import Lowering, Stored
 from .places import ImageShape
 
-__all__ = ["lower_conv"]
+__all__ = ["ROW", "lower_conv"]
+
+ROW = "row"
+"""What a convolution's matrix operations are called, with the number of the output's row behind it."""
 
 
 def lower_conv(lowering: Lowering, node: Node) -> None:
@@ -47,7 +50,8 @@ def lower_conv(lowering: Lowering, node: Node) -> None:
                 for vector in vectors:
                     run = kernel[vector, ky]
                     lowering.matmul(
-                        f"row {y}", inner=made.image.width, outer=run.steps, weights=run.first, weights_outer=run.step,
+                        f"{ROW} {y}", inner=made.image.width, outer=run.steps,
+                        weights=run.first, weights_outer=run.step,
                         act=row + run.block, act_inner=operator.strides[1] * x.image.blocks, act_outer=run.block_step,
                         acc=accumulators + (vector - first) * made.image.width, acc_inner=1,
                         clear=Clear.OUTER if ky == present[0] else Clear.NEVER, exponent=INTEGER_BASE,

@@ -39,7 +39,7 @@ def input_vectors(compiled: CompiledNetwork, x: np.ndarray) -> np.ndarray:
     values: dict[Tensor, np.ndarray] = {given: x.reshape(given.shape).astype(np.float32 if is_float else np.int8)}
     for node in compiled.network.graph.regions[0].nodes:
         values[node.output] = _evaluated(node, values[node.inputs[0]])
-    return _vectors(values[compiled.given_tensor], compiled.given.image, compiled.program.config.rows)
+    return _vectors(values[compiled.network.given], compiled.given.image, compiled.program.config.rows)
 
 
 def _evaluated(node: Node, x: np.ndarray) -> np.ndarray:

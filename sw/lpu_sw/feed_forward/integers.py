@@ -60,6 +60,12 @@ class IntegerNetwork:
     result: Scaled
     is_float: bool
 
+    @property
+    def given(self) -> Tensor:
+        """What the host leaves for the tile."""
+        host = self.graph.regions[0]
+        return host.nodes[-1].output if host.nodes else self.graph.inputs[0]
+
 
 @dataclass(frozen=True)
 class _Constant:

@@ -1,6 +1,7 @@
 """Rule of MaxPool: the larger of a and b is relu(a - b) + b."""
 
 from lpu_isa.vxm import Add, Source, Write
+from lpu_sw.compiler.memory import Memory
 from lpu_sw.graph.feed_forward import MaxPool
 from lpu_sw.graph.graph import Node
 from lpu_sw.graph.tensor import GraphError
@@ -20,8 +21,8 @@ def lower_max_pool(lowering: Lowering, node: Node) -> None:
     made = lowering.store(node, x.offset, x.is_low)
     (height, width), (down, across) = operator.window, operator.strides
     taps = [(ky, kx) for ky in range(height) for kx in range(width)]
-    space = lowering.spaces["vmem"]
-    spare = space.take(2 * made.image.width, f"what {node.name} compares")
+    vectors, compared = lowering.spaces[Memory.VECTORS], f"{node.name}, compared"
+    spare = vectors.take(compared, 2 * made.image.width)
     for y in range(made.image.height):
         for vector in range(made.image.words):
             to = made.area.word(y, 0, vector)
@@ -38,4 +39,4 @@ def lower_max_pool(lowering: Lowering, node: Node) -> None:
                 lowering.pass_("more", **source, add=Add.MINUS_B, **so_far, relu=1,
                                **steps | {"d": more["b"], "d_step": 1})  # fmt: skip
                 lowering.pass_("larger", source=Source.VMEM, x=to, x_step=made.image.words, add=Add.B, **more, **steps)
-    space.give_back(spare, 2 * made.image.width)
+    vectors.give_back(compared)

@@ -1,18 +1,12 @@
-"""Where images and constants lie in the memories of a tile."""
+"""Images in vector SRAM."""
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from lpu_isa.config import TileConfig
 from lpu_sw.compiler.memory import ceil_div
 from lpu_sw.graph.tensor import Shape
 
-__all__ = ["Area", "ImageShape", "PlacesError", "Space"]
-
-
-class PlacesError(ValueError):
-    """A network that does not fit the tile: which memory, for what, how much there is and how much it needs."""
+__all__ = ["Area", "ImageShape"]
 
 
 @dataclass(frozen=True)
@@ -62,59 +56,3 @@ class Area:
     def word(self, y: int, x: int = 0, vector: int = 0) -> int:
         """The word of a pixel's vector."""
         return self.first + (y * self.image.width + x) * self.image.words + vector
-
-
-class Space:
-    """Words of a memory: images from the first word on, given back when they are not needed any more, and constants
-    from the last word down, which lie where no image has ever been, since they are there from the start.
-    """
-
-    def __init__(self, name: str, words: int) -> None:
-        self.name, self.words = name, words
-        self._free: list[tuple[int, int]] = []
-        self._images, self._constants = 0, words
-
-    def take(self, words: int, purpose: str) -> int:
-        """The first of so many words side by side, for an image. Raises PlacesError when there are not as many."""
-        for index, (first, length) in enumerate(self._free):
-            if length >= words:
-                self._free[index : index + 1] = [(first + words, length - words)] if length > words else []
-                return first
-        first = self._images
-        if self._free and sum(self._free[-1]) == first:
-            first = self._free.pop()[0]
-        if first + words > self._constants:
-            raise self._error(words, self._constants - first, purpose)
-        self._images = first + words
-        return first
-
-    def give_back(self, first: int, words: int) -> None:
-        """Free what `take` gave."""
-        whole = sorted([*self._free, (first, words)])
-        self._free = []
-        for start, length in whole:
-            if self._free and sum(self._free[-1]) == start:
-                self._free[-1] = (self._free[-1][0], self._free[-1][1] + length)
-            else:
-                self._free.append((start, length))
-
-    def keep(self, words: int, purpose: str) -> int:
-        """The first of so many words side by side, for constants. Raises PlacesError when there are not as many."""
-        if self._constants - words < self._images:
-            raise self._error(words, self._constants - self._images, purpose)
-        self._constants -= words
-        return self._constants
-
-    @property
-    def constants(self) -> slice:
-        """The words of the constants."""
-        return slice(self._constants, self.words)
-
-    def _error(self, words: int, left: int, purpose: str) -> PlacesError:
-        return PlacesError(
-            f"{purpose} needs {words} words of {self.name} side by side, {left} of {self.words} are free"
-        )
-
-    def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """Zeros for every word."""
-        return np.zeros((self.words, *shape), dtype)

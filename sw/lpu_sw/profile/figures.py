@@ -9,12 +9,13 @@ from typing import Any
 from lpu_isa.config import TileConfig
 from lpu_sw.compiler.llama import CompiledLlama
 from lpu_sw.compiler.step import kind_of
+from lpu_sw.feed_forward.compile import CompiledNetwork
 from lpu_sw.model import LlamaConfig
 
 from .stalls import Cause, StallAnalysis
-from .timeline import Run, Timeline, token_timeline
+from .timeline import Run, Timeline, network_timeline, token_timeline
 
-__all__ = ["KindFigures", "Profile", "floor_macs", "profile"]
+__all__ = ["KindFigures", "Profile", "network_profile", "token_macs", "token_profile"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class KindFigures:
     idle: int
 
 
-def floor_macs(model: LlamaConfig, n_valid: int, position: int, decodes: bool) -> dict[str, int]:
+def token_macs(model: LlamaConfig, n_valid: int, position: int, decodes: bool) -> dict[str, int]:
     """Multiplications of the model itself in one layer's matmuls of each kind, and in the classifier's."""
     attended = model.query_dim * (position + 1)
     return {
@@ -51,11 +52,13 @@ def floor_macs(model: LlamaConfig, n_valid: int, position: int, decodes: bool) -
 
 @dataclass(frozen=True)
 class Profile:
-    """One position of a compiled model on a tile."""
+    """One position of a language model on a tile, or one inference of a network.
+
+    macs : multiplications of the model itself in the matmuls of each kind, of one layer where layers repeat.
+    """
 
     tile: TileConfig
-    model: LlamaConfig
-    n_valid: int
+    macs: dict[str, int]
     timeline: Timeline
 
     @cached_property
@@ -81,41 +84,38 @@ class Profile:
     @cached_property
     def kinds(self) -> list[KindFigures]:
         """Kinds of matmuls, summed over the layers, in the order of their first appearance."""
-        return [figures for _, figures in self._kinds(dict.fromkeys(self._layers))]
+        return [figures for _, figures in self._kinds(by_layer=False)]
 
     @cached_property
     def layer_kinds(self) -> list[tuple[int | None, KindFigures]]:
-        """The same for each layer on its own; None: outside the layers."""
-        return self._kinds({layer: layer for layer in self._layers})
+        """The same for each layer on its own; None: outside the layers, or all together."""
+        return self._kinds(by_layer=True)
 
-    @property
-    def _layers(self) -> list[int | None]:
-        return [*range(self.model.n_layers), None]
-
-    def _kinds(self, shown: dict[int | None, int | None]) -> list[tuple[int | None, KindFigures]]:
-        """Figures by kind and by what each layer is shown as."""
+    def _kinds(self, by_layer: bool) -> list[tuple[int | None, KindFigures]]:
         times: Counter[tuple[int | None, str]] = Counter()
         busy: Counter[tuple[int | None, str]] = Counter()
         idle: Counter[tuple[int | None, str]] = Counter()
-        floor: defaultdict[tuple[int | None, str], set[int | None]] = defaultdict(set)
+        layers: defaultdict[tuple[int | None, str], set[int | None]] = defaultdict(set)
         waited = Counter[int]()
         for stall in self.analysis.stalls:
             waited[stall.wanted] += stall.cycles
         for i, issue in enumerate(self.timeline.issues):
-            key = shown[issue.layer], kind_of(issue.name)
+            key = issue.layer if by_layer else None, kind_of(issue.name)
             if "mxm" in issue.uses:
                 times[key] += 1
                 busy[key] += issue.busy("mxm")
-                floor[key].add(issue.layer)
+                layers[key].add(issue.layer)
             if i in waited:
                 idle[key] += waited[i]
                 times[key] += "mxm" not in issue.uses
-        macs = floor_macs(self.model, self.n_valid, self.timeline.position, self.timeline.decodes)
-        return [
-            (layer, KindFigures(kind, times[layer, kind], busy[layer, kind],
-                                len(floor[layer, kind]) * macs.get(kind, 0) / self.tile.multipliers, idle[layer, kind]))
-            for layer, kind in times
-        ]  # fmt: skip
+        figures = []
+        for layer, kind in times:
+            macs = len(layers[layer, kind]) * self.macs.get(kind, 0)
+            floor = macs / self.tile.multipliers
+            figures.append(
+                (layer, KindFigures(kind, times[layer, kind], busy[layer, kind], floor, idle[layer, kind]))
+            )  # fmt: skip
+        return figures
 
     @cached_property
     def stalls(self) -> list[tuple[str, Cause, str, int]]:
@@ -123,15 +123,14 @@ class Profile:
         counts: Counter[tuple[str, Cause, str]] = Counter()
         issues = self.timeline.issues
         for stall in self.analysis.stalls:
-            behind = "start of the position" if stall.behind is None else kind_of(issues[stall.behind].name)
+            behind = "start" if stall.behind is None else kind_of(issues[stall.behind].name)
             counts[kind_of(issues[stall.wanted].name), stall.cause, behind] += stall.cycles
         return [(*key, cycles) for key, cycles in counts.most_common()]
 
     def lines(self) -> Iterator[str]:
         """The whole in two lines."""
         timeline, cycles = self.timeline, self.timeline.cycles
-        what = "with the classifier" if timeline.decodes else "inside a prompt"
-        yield f"position {timeline.position} on tile {self.tile.name}, {what}: {cycles:,} cycles"
+        yield f"{timeline.subject}, on tile {self.tile.name}: {cycles:,} cycles"
         yield (
             f"matrix unit busy {self.busy:,} ({self.busy / cycles:.3f}), floor {self.floor:,.1f} "
             f"({self.floor / cycles:.3f}), idle {self.idle:,}"
@@ -141,8 +140,7 @@ class Profile:
         """Plain JSON values."""
         return {
             "tile": self.tile.name,
-            "position": self.timeline.position,
-            "decodes": self.timeline.decodes,
+            "subject": self.timeline.subject,
             "cycles": self.timeline.cycles,
             "busy": self.busy,
             "floor": self.floor,
@@ -157,7 +155,13 @@ class Profile:
         }
 
 
-def profile(compiled: CompiledLlama, model: LlamaConfig, position: int, run: Run | None = None) -> Profile:
+def token_profile(compiled: CompiledLlama, model: LlamaConfig, position: int, run: Run | None = None) -> Profile:
     """Profile a position; by default of a run from a single token. Raises ValueError as `token_timeline` does."""
-    timeline = token_timeline(compiled, position, run)
-    return Profile(compiled.program.config, model, compiled.facts.n_valid, timeline)
+    decodes = run is None or position + 1 >= run.prompt_tokens
+    macs = token_macs(model, compiled.facts.n_valid, position, decodes)
+    return Profile(compiled.program.config, macs, token_timeline(compiled, position, run))
+
+
+def network_profile(compiled: CompiledNetwork) -> Profile:
+    """Profile an inference."""
+    return Profile(compiled.program.config, compiled.macs, network_timeline(compiled))

@@ -12,8 +12,8 @@ MOST_WAITS = 8
 
 
 def stall_table(profiles: Sequence[Profile]) -> str:
-    """Cycles of the matrix unit by cause, a column a position, then the longest waits of the last position."""
-    columns = [f"position {profile.timeline.position}" for profile in profiles]
+    """Cycles of the matrix unit by cause, a column a profile, then the longest waits of the last one."""
+    columns = [profile.timeline.subject for profile in profiles]
     lines = [f"| cycles of the matrix unit | {' | '.join(columns)} |", "| --- " * (len(profiles) + 1) + "|"]
 
     def row(name: str, cycles: Sequence[float]) -> None:
@@ -27,11 +27,10 @@ def stall_table(profiles: Sequence[Profile]) -> str:
     last = profiles[-1]
     waits = [f"| {wanted} | {cause.value} | {behind} | {cycles:,} |"
              for wanted, cause, behind, cycles in last.stalls[:MOST_WAITS]]  # fmt: skip
-    position = last.timeline.position
     return "\n".join([
         *lines,
         "",
-        f"| longest waits at position {position}, before | waited for | of | cycles |",
+        f"| longest waits, {last.timeline.subject}: before | waited for | of | cycles |",
         "| --- " * 4 + "|",
         *waits,
     ])  # fmt: skip

@@ -1,11 +1,11 @@
-"""The profile as one HTML page that needs nothing else: utilisation over the token, its operations, the memory map."""
+"""The profile as one HTML page that needs nothing else: utilisation over time, the operations, the memory map."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
 
 import numpy as np
 
-from lpu_sw.compiler.layout import Stretch
+from lpu_sw.compiler.memory import Memory, Stretch
 
 from .figures import Profile
 from .stalls import Cause
@@ -49,7 +49,7 @@ def report(profile: Profile, stretches: Sequence[Stretch], title: str) -> str:
         "<body>",
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(line)}</p>" for line in profile.lines()),
-        "<h2>The matrix unit over the token</h2>",
+        "<h2>The matrix unit over time</h2>",
         *_utilisation(profile),
         *_legend(profile),
         "<h2>Matmuls</h2>",
@@ -87,7 +87,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _utilisation(profile: Profile) -> Iterator[str]:
-    """Stacked shares of busy cycles and of each cause in stretches of the token, and the units' operations below."""
+    """Stacked shares of busy cycles and of each cause in stretches of time, and the units' operations below."""
     return _svg(CHART + ROW * (len(UNITS) + 2), "Utilisation", _utilisation_parts(profile))
 
 
@@ -156,12 +156,12 @@ def _memory_map(found: Sequence[Stretch]) -> Iterator[str]:
     return _svg(2 * ROW * len(memories), "Memory map", _memory_parts(found, memories))
 
 
-def _memory_parts(found: Sequence[Stretch], memories: list[str]) -> Iterator[str]:
+def _memory_parts(found: Sequence[Stretch], memories: list[Memory]) -> Iterator[str]:
     for row, memory in enumerate(memories):
         y = 2 * ROW * row + 4
         own = [region for region in found if region.memory == memory]
         depth = own[-1].first + own[-1].words
-        yield _text(0, y + 16, memory)
+        yield _text(0, y + 16, memory.value)
         yield _text(0, y + 31, f"{depth:,} words")
         for k, region in enumerate(own):
             x, width = LEFT + PLOT * region.first / depth, PLOT * region.words / depth

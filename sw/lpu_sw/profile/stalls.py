@@ -37,7 +37,7 @@ class Stall:
     """Idle cycles ``first .. first + cycles`` of the matrix unit.
 
     wanted, behind : what was to come, a matmul or the post, and the operation that the cause is about, as numbers in
-        `Timeline.issues`; None: the position's start.
+        `Timeline.issues`; None: the start.
     """
 
     first: int
@@ -48,7 +48,7 @@ class Stall:
 
 
 class _Bound(NamedTuple):
-    """An operation could not issue before ``cycle``, because of operation ``behind`` (None: the position's start)."""
+    """An operation could not issue before ``cycle``, because of operation ``behind`` (None: the start)."""
 
     cycle: int
     cause: Cause
@@ -56,7 +56,7 @@ class _Bound(NamedTuple):
 
 
 class StallAnalysis:
-    """The idle cycles of one position's matrix unit, each with its cause."""
+    """The idle cycles of the matrix unit, each with its cause."""
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline

@@ -1,4 +1,4 @@
-"""Timeline: which bundle issues in which cycle of one token, and what its operations touch.
+"""Timeline: which bundle issues in which cycle of one token or one inference, and what its operations touch.
 
 Only the program's control is walked, in the simulator: what the tile computes decides nothing about time. The one
 number that it decides at all, the token, is an address in a table; another token reads another row in the same cycles.
@@ -11,11 +11,13 @@ from typing import NamedTuple
 from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.fields import Operation, Use
 from lpu_isa.icu import ALU, BRANCH, BRANCHES, IcuOp
+from lpu_sw.asm.program import Program
 from lpu_sw.compiler.llama import CompiledLlama, inbox_words
 from lpu_sw.compiler.schedule import together
+from lpu_sw.feed_forward.compile import CompiledNetwork
 from lpu_sw.sim.tile import Simulator, Status
 
-__all__ = ["Issue", "Run", "Timeline", "UnitEvent", "layers_of", "titled", "token_timeline"]
+__all__ = ["Issue", "Run", "Timeline", "UnitEvent", "layers_of", "network_timeline", "titled", "token_timeline"]
 
 ANY_TOKEN = 0
 """Token of every position of the walk."""
@@ -27,7 +29,7 @@ _COMPUTING = (IcuOp.FUNCTION, IcuOp.VLANE, IcuOp.SLANE)
 
 
 class Issue(NamedTuple):
-    """A bundle that issues. ``cycle`` counts from the post of the position before.
+    """A bundle with operations that issues. ``cycle`` counts from the post before.
 
     layer : None outside the layers. least : smallest distance that the sequencer allows to the next bundle.
     uses : what each slot's operation touches, in cycles after ``cycle``.
@@ -56,7 +58,7 @@ class Issue(NamedTuple):
 
 
 class UnitEvent(NamedTuple):
-    """One operation on one unit, as a trace shows it; ``cycle`` counts from the post of the position before."""
+    """One operation on one unit, as a trace shows it; ``cycle`` counts from the post before."""
 
     cycle: int
     pc: int
@@ -79,13 +81,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Timeline:
-    """One position, from the post before it (cycle 0, or the machine's start) to its own, in cycle ``cycles``.
+    """From one post (cycle 0, or the machine's start) to the next, in cycle ``cycles``.
 
-    start : the cycle of the run that is cycle 0 here. decodes : whether a token is chosen; not inside a prompt.
+    subject : what is done in it, such as ``position 3``. start : the cycle of the run that is cycle 0 here.
     """
 
-    position: int
-    decodes: bool
+    subject: str
     start: int
     cycles: int
     issues: list[Issue]
@@ -105,13 +106,25 @@ def token_timeline(compiled: CompiledLlama, position: int, run: Run | None = Non
     last = min(run.positions, context) - 1
     if not 0 <= position <= last:
         raise ValueError(f"position must be from 0 to {last}, not {position}")
-    program, names = compiled.program, compiled.names
+    prompt, chosen = [ANY_TOKEN] * run.prompt_tokens, [ANY_TOKEN] * (run.positions if run.host_chooses else 0)
+    inbox = inbox_words(compiled.facts, prompt, run.positions, run.host_chooses, -1) + chosen
+    subject = f"position {position}" + (", inside a prompt" if position + 1 < run.prompt_tokens else "")
+    return _timeline(subject, compiled.program, compiled.names, inbox, position)
+
+
+def network_timeline(compiled: CompiledNetwork) -> Timeline:
+    """Walk the one inference of a network's program."""
+    return _timeline("one input", compiled.program, compiled.names, [], 0)
+
+
+def _timeline(subject: str, program: Program, names: Sequence[str], inbox: Sequence[int], post: int) -> Timeline:
+    """Walk a program from the post before post number ``post`` to that one."""
     isa = BundleFormat(program.config)
     walked: list[tuple[int, int, list[int]]] = []
     posts = [0]
 
     def observe(pc: int) -> None:
-        if len(posts) == position + 1:
+        if len(posts) == post + 1 and program.bundles[pc].operations:
             walked.append((state.cycles, pc, state.registers.copy()))
         if _icu_op(program.bundles[pc]) == IcuOp.SEND:
             posts.append(state.cycles)
@@ -120,13 +133,12 @@ def token_timeline(compiled: CompiledLlama, position: int, run: Run | None = Non
     control = [_control(bundle) for bundle in program.bundles]
     simulator = Simulator(program.config, control, program.timings.tolist(), observer=observe)
     state = simulator.state
-    prompt, chosen = [ANY_TOKEN] * run.prompt_tokens, [ANY_TOKEN] * (run.positions if run.host_chooses else 0)
-    state.inbox.extend(inbox_words(compiled.facts, prompt, run.positions, run.host_chooses, -1) + chosen)
+    state.inbox.extend(inbox)
     simulator.start()
-    while len(posts) < position + 2:
+    while len(posts) < post + 2:
         status = simulator.run(state.cycles + WALKED_AT_ONCE_CYCLES)
         assert status in (Status.RUNNING, Status.HALTED), f"{status} in bundle {state.fault_pc}: {state.fault.text}"
-    start, end = posts[position], posts[position + 1]
+    start, end = posts[post], posts[post + 1]
     issues = []
     for (cycle, pc, registers), layer in zip(
         walked, layers_of(program.bundles, [pc for _, pc, _ in walked]), strict=True
@@ -134,7 +146,7 @@ def token_timeline(compiled: CompiledLlama, position: int, run: Run | None = Non
         bundle = program.bundles[pc]
         uses = {slot: isa.use(operation, registers) for slot, operation in bundle.operations.items()}
         issues.append(Issue(cycle - start, pc, names[pc], layer, _least_distance(bundle), uses))
-    return Timeline(position, position + 1 >= run.prompt_tokens, start, end - start, issues)
+    return Timeline(subject, start, end - start, issues)
 
 
 def layers_of(bundles: Sequence[Bundle], issued: Sequence[int]) -> list[int | None]:
