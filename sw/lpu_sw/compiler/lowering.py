@@ -12,8 +12,9 @@ from lpu_isa.mxm import MxmOp
 from lpu_isa.sxm import SxmOp
 from lpu_isa.vxm import Source, VxmOp, Write
 from lpu_sw.graph.graph import Node, Region
-from lpu_sw.graph.tensor import Tensor
+from lpu_sw.graph.tensor import ElementType, Tensor
 
+from .holdings import Holdings
 from .layout import Layout, Place
 from .memory import Memory, ceil_div
 from .registers import ExpertRegisters, Register, expert_registers
@@ -37,6 +38,7 @@ class Lowering:
     def __init__(self, layout: Layout, region: Region, limit: int) -> None:
         self.layout, self.region, self.limit = layout, region, limit
         self.graph, self.sizes, self.tile = layout.graph, layout.sizes, layout.tile
+        self._holdings = Holdings(layout.graph, region)
         self._next_accumulator = 0
         self._next_block = layout.ring_blocks
         # A part that is large enough to hide the pass behind it.
@@ -49,6 +51,12 @@ class Lowering:
             if not any(is_streamed(self.graph, tensor) for tensor in node.outputs):
                 for item in rule_of(node).steps(self, node):
                     yield item if isinstance(item, Step) else self.close(item, node.output)
+        for _, passed_on in self.region.carried.values():
+            if passed_on.element is ElementType.BLOCKS:
+                self.read_blocks(passed_on, 0, self.sizes.blocks(passed_on.shape))
+            elif passed_on.shape:
+                self.read_vectors(passed_on, 0, self.sizes.vectors(passed_on.shape))
+        self._holdings.close()
         if self.region.is_repeated:
             for register, memory in (
                 (Register.LAYER, Memory.WEIGHTS),
@@ -69,7 +77,7 @@ class Lowering:
             yield from rule_of(maker).steps(self, maker, request)
             return
         count = self.sizes.vectors(tensor.shape)
-        yield Part(label(tensor), "read", 0, count, {"source": Source.VMEM, "x": self.vectors(tensor)})
+        yield Part(label(tensor), "read", 0, count, {"source": Source.VMEM, "x": self.read_vectors(tensor, 0, count)})
 
     def blocks(self, tensor: Tensor) -> Iterator[Step | range]:
         """Numbers of a quantised tensor's blocks as they come to be, and what has to happen before."""
@@ -97,6 +105,7 @@ class Lowering:
             stored |= received is None
             fields |= received or {}
         if stored:
+            self._holdings.write(Memory.VECTORS, tensor, part.first, part.count)
             fields |= {"write": Write.VMEM, "d": self.vectors(tensor) + part.first}
         return self.vxm(part.title, part.count, **fields)
 
@@ -110,9 +119,26 @@ class Lowering:
         """Where a tensor lies."""
         return self.layout.place(memory, tensor.name)
 
-    def activations(self, tensor: Tensor) -> int:
-        """First activation block of a quantised tensor."""
-        return self.layout.place(Memory.BLOCKS, tensor.kind).address
+    def read_vectors(self, tensor: Tensor, first: int, count: int) -> int:
+        """Vector SRAM word of a tensor's vector ``first``, of ``count`` that a step takes.
+
+        Raises GraphError when they are no longer there.
+        """
+        self._holdings.read(Memory.VECTORS, tensor, first, count)
+        return self.vectors(tensor) + first
+
+    def read_blocks(self, tensor: Tensor, first: int, count: int) -> int:
+        """Activation block of a quantised tensor's block ``first``, of ``count`` that a step takes.
+
+        Raises GraphError when they are no longer there.
+        """
+        self._holdings.read(Memory.BLOCKS, tensor, first, count)
+        return self.layout.place(Memory.BLOCKS, tensor.kind).address + first
+
+    def write_blocks(self, tensor: Tensor, first: int, count: int) -> int:
+        """Activation block of a quantised tensor's block ``first``, of ``count`` that a step makes."""
+        self._holdings.write(Memory.BLOCKS, tensor, first, count)
+        return self.layout.place(Memory.BLOCKS, tensor.kind).address + first
 
     def register(self, tensor: Tensor) -> int:
         """Register of a scalar."""

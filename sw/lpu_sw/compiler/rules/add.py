@@ -31,7 +31,8 @@ class AddRule(Rule):
         for part in lowering.parts(made):
             if isinstance(part, Part):
                 assert not part.factor, f"{node.name}: a factor cannot come behind the adder"
-                fields = {**part.fields, "add": Operand.B, "b": lowering.vectors(stored) + part.first}
+                stored_at = lowering.read_vectors(stored, part.first, part.count)
+                fields = {**part.fields, "add": Operand.B, "b": stored_at}
                 yield Part(label(made), "residual", part.first, part.count, fields)
             else:
                 yield part

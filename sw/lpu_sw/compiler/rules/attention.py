@@ -76,7 +76,7 @@ class AttentionRule(Rule):
         yield lowering.mxm(
             f"head {head} scores", inner=blocks, outer=0, outer_reg=Register.GROUPS,
             weights=keys_at + kv_head * blocks * sizes.key_groups, weights_reg=keys_register,
-            weights_inner=sizes.key_groups, weights_outer=1, act=lowering.activations(queries) + head * blocks,
+            weights_inner=sizes.key_groups, weights_outer=1, act=lowering.read_blocks(queries, head * blocks, blocks),
             act_inner=1, acc=scores, acc_outer=1, clear=Clear.INNER, exponent=operator.base,
         )  # fmt: skip
         numerators = lowering.numerators()

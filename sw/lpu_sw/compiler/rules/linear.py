@@ -65,7 +65,7 @@ class _Linear:
         assert isinstance(node.operator, (ScaledLinear, ScaledExpertLinear))
         self.vectors = lowering.sizes.vectors(node.output.shape)
         self._n_blocks = lowering.sizes.blocks(x.shape)
-        self._activations, self._base = lowering.activations(x), node.operator.base
+        self._x, self._base = x, node.operator.base
         self._weights, weights_register = lowering.place(Memory.WEIGHTS, weights)
         self._scale, scale_register = lowering.place(Memory.SCALES, scale)
         expert = node.input("expert") if isinstance(node.operator, ScaledExpertLinear) else None
@@ -84,7 +84,7 @@ class _Linear:
         return self._lowering.mxm(
             name, inner=self.vectors, outer=len(blocks), weights=self._weights + blocks.start * self.vectors,
             weights_reg=self._weights_register, weights_inner=1, weights_outer=self.vectors,
-            act=self._activations + blocks.start, act_outer=1, acc=self.kept, acc_inner=1,
+            act=self._lowering.read_blocks(self._x, blocks.start, len(blocks)), act_outer=1, acc=self.kept, acc_inner=1,
             clear=Clear.NEVER if blocks.start else Clear.OUTER, base=Base.IMMEDIATE, exponent=self._base,
         )  # fmt: skip
 
@@ -103,7 +103,8 @@ class _Linear:
                 walk = {"inner": count, "outer": self._n_blocks, "weights_inner": 1, "weights_outer": self.vectors,
                         "act_outer": 1, "acc_inner": 1, "clear": Clear.OUTER}  # fmt: skip
             yield self._lowering.mxm(
-                name, weights=self._weights + first, weights_reg=self._weights_register, act=self._activations,
+                name, weights=self._weights + first, weights_reg=self._weights_register,
+                act=self._lowering.read_blocks(self._x, 0, self._n_blocks),
                 acc=accumulators, base=Base.IMMEDIATE, exponent=self._base, **walk,
             )  # fmt: skip
             part = self.part(name, first, count, accumulators)

@@ -30,6 +30,7 @@ class MultiplyRule(Rule):
 
     def steps(self, lowering: "Lowering", node: Node, request: Request = ALL) -> Iterator[Step | Part]:
         x, constant = node.inputs
-        fields = {"source": Source.VMEM, "x": lowering.vectors(x), "multiply": Factor.B,
+        vectors = lowering.sizes.vectors(x.shape)
+        fields = {"source": Source.VMEM, "x": lowering.read_vectors(x, 0, vectors), "multiply": Factor.B,
                   "b": lowering.place(Memory.VECTORS, constant).address}  # fmt: skip
-        yield Part(label(node.output), "gain", 0, lowering.sizes.vectors(x.shape), fields)
+        yield Part(label(node.output), "gain", 0, vectors, fields)

@@ -7,7 +7,7 @@ from lpu_isa.vxm import Quantise
 from lpu_sw.graph.folded import QuantiseBlocks
 from lpu_sw.graph.graph import Graph, Node
 
-from ..memory import Demand, Memory, Sizes
+from ..memory import Demand, Memory, Sizes, ceil_div
 from ..step import Part
 from .rule import Rule
 
@@ -31,5 +31,5 @@ class QuantiseBlocksRule(Rule):
         block = lowering.tile.words_per_block
         if node.operator.by_head:
             block = min(block, lowering.sizes.head_vectors(node.output.shape[-1]))
-        first = lowering.activations(node.output) + part.first // block
+        first = lowering.write_blocks(node.output, part.first // block, ceil_div(part.count, block))
         return {"quantise": Quantise.ACT, "q": first, "block": block}
