@@ -242,6 +242,7 @@ def test_profile_writes_figures_trace_and_page(lpu: Lpu, tmp_path: Path) -> None
     shown = json.loads(figures.read_text())
     assert shown["cycles"] == shown["busy"] + sum(shown["causes"].values())
     assert json.loads(trace.read_text())["traceEvents"]
+    assert 256 * trace.stat().st_size < 100_000_000, "what Perfetto opens with ease, for a run of 256 tokens"
     assert page.read_text().startswith("<!doctype html>")
 
 
