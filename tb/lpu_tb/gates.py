@@ -6,6 +6,7 @@ boxes there: theirs are in ``ecp5_cells.v``, with a quicker look-up table.
 
 import hashlib
 import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _WAIVERS = "/* verilator lint_off INITIALDLY */"
 """Yosys' memories start by assignments that are not blocking."""
 
 
+@cache
 def tile_netlist(config: TileConfig) -> Path:
     """Netlist of a whole tile after ``synth_ecp5``, JSON of one module `TILE`; kept as long as tile and Yosys stay.
 

@@ -44,6 +44,7 @@ def test_a_program_is_loaded_and_run_through_the_pins(badness, tmp_path):
 @pytest.mark.parametrize(
     ("byte_badness", "error"),
     [(1e-3, None), (0.02, r"no answer from the board after 8 attempts at address 0x[1-7][0-9a-f]{5}")],
+    ids=["arrives", "fails"],
 )
 def test_an_image_arrives_whole_over_a_line_that_spoils_bytes_or_the_load_says_where_it_failed(
     byte_badness, error, tmp_path
