@@ -20,6 +20,7 @@ from lpu_rtl.primitives import Technology
 from lpu_sw.clock import RESULTS
 from lpu_sw.run import find_tile, plan_run
 
+from .floorplan import floorplan
 from .part import PARTS
 from .synth import Routed, SynthesisError, area, bitstream, place_and_route, provenance, run_yosys
 
@@ -118,6 +119,8 @@ def _netlist(tile: str, clock_hz: int, baud: int, part: str, folder: Path) -> Pa
     platform.prepare(design, _TOP, emit_src=False, debug_verilog=False).extract(folder)
     made = folder / f"{_TOP}.json"
     run_yosys(f"script {_TOP}.ys\n", made.with_suffix(".log"))
+    if part == "85F":
+        floorplan(made, _TOP)
     return made
 
 

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from lpu_isa.serial import ANSWER_MARK, MAX_WORDS, REQUEST_MARK, SEQUENCE_ANEW
 from lpu_rtl.host import AxiLite
+from lpu_rtl.primitives import LUT_RAM
 
 __all__ = ["FrameBridge"]
 
@@ -38,9 +39,9 @@ class FrameBridge(wiring.Component):
         m = Module()
         crc: Any = catalog.CRC32_ISO_HDLC(data_width=8).create()  # its ports are assigned after the checker looks
         m.submodules.crc = crc
-        # Two memories: a broken request must not spoil the answer that may have to be repeated.
-        m.submodules.request = request = Memory(shape=32, depth=MAX_WORDS, init=[])
-        m.submodules.answer = answer = Memory(shape=32, depth=MAX_WORDS, init=[])
+        # Two memories: a broken request must not spoil the answer that may have to be repeated. Block RAMs are the tile's.
+        m.submodules.request = request = Memory(shape=32, depth=MAX_WORDS, init=[], attrs=LUT_RAM)
+        m.submodules.answer = answer = Memory(shape=32, depth=MAX_WORDS, init=[], attrs=LUT_RAM)
         request_write, request_read = request.write_port(), request.read_port()
         answer_write, answer_read = answer.write_port(), answer.read_port()
 
