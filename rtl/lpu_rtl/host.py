@@ -94,16 +94,21 @@ class Host(wiring.Component):
         clamped, sum_ = Signal(32), Signal(33)
         m.d.comb += sum_.eq(clamped + self.clamped)
         m.d.sync += clamped.eq(Mux(begins, 0, Mux(sum_[-1], 0xFFFF_FFFF, sum_)))
-        self._read(m, clamped, inbox, outbox)
-        self._write(m, inbox)
+        # All units have a say in whether the tile runs, so that it is known late in a cycle, and used in the next.
+        occupied = Signal()
+        m.d.sync += occupied.eq(self.running | self.start)
+        self._read(m, occupied, clamped, inbox, outbox)
+        self._write(m, occupied, inbox)
         return m
 
-    def _may_access(self, address: Value) -> Value:
+    def _may_access(self, address: Value, occupied: Signal) -> Value:
         """Whether the memories behind a byte address are free: a waiting tile still fetches bundles."""
         fetched = (address[REGION_SHIFT:] == Window.PROGRAM) | (address[REGION_SHIFT:] == Window.TIMING)
-        return ~self.running | (self.waiting & ~fetched)
+        return ~occupied | (self.waiting & ~fetched)
 
-    def _read(self, m: Module, clamped: Signal, inbox: SyncFIFOBuffered, outbox: SyncFIFOBuffered) -> None:
+    def _read(
+        self, m: Module, occupied: Signal, clamped: Signal, inbox: SyncFIFOBuffered, outbox: SyncFIFOBuffered
+    ) -> None:
         axi = self.axi
         address = Signal(ADDRESS_BITS)
         taken = Signal(outbox_layout)  # the word read last from the outbox
@@ -165,7 +170,7 @@ class Host(wiring.Component):
                         m.d.comb += outbox.r_en.eq(1)
                         m.d.sync += taken.eq(head)
                     m.next = "ANSWER"
-                with m.Elif(self.read.exists & self._may_access(address)):
+                with m.Elif(self.read.exists & self._may_access(address, occupied)):
                     m.d.comb += self.read.enable.eq(1)
                     m.next = "FETCH"
                 with m.Else():
@@ -181,7 +186,7 @@ class Host(wiring.Component):
                 with m.If(axi.rready):
                     m.next = "IDLE"
 
-    def _write(self, m: Module, inbox: SyncFIFOBuffered) -> None:
+    def _write(self, m: Module, occupied: Signal, inbox: SyncFIFOBuffered) -> None:
         axi = self.axi
         out_of_reset = Signal()
         has_address, has_data = Signal(), Signal()
@@ -204,7 +209,7 @@ class Host(wiring.Component):
             self.write.strobe.eq(strobe),
             # What may be written at all with this strobe; with no byte of it, nothing happens but the answer.
             possible.eq(
-                (is_control | is_inbox | (self.write.exists & self._may_access(address)))
+                (is_control | is_inbox | (self.write.exists & self._may_access(address, occupied)))
                 & ((strobe == _ALL_BYTES) | (strobe == 0) | self.write.bytewise)
             ),
             writes.eq(has_address & has_data & ~axi.bvalid & ~self.clearing),

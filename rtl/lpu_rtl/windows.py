@@ -52,8 +52,8 @@ WindowWrite = Signature({
     "data": Out(32),
     "strobe": Out(_WORD_BYTES),
 })  # fmt: skip
-"""``exists``: the address lies in a memory that the host may write. ``bytewise``: any strobe will do; elsewhere the
-whole word is written."""
+"""In cycle c; a memory has it in c + 1. ``exists``: the address lies in a memory that the host may write. ``bytewise``:
+any strobe will do; elsewhere the whole word is written."""
 
 
 class _Place:
@@ -170,24 +170,31 @@ class Windows(wiring.Component):
             write.exists.eq(Cat(place.exists for place in places.values()).any()),
             write.bytewise.eq(places[Window.WMEM].chosen),
         ]
-        for window, place in places.items():
+        # The memories lie all over the chip, so what is written goes there from registers.
+        address = Signal.like(write.address, reset_less=True)
+        word = Signal.like(write.data, reset_less=True)
+        strobe = Signal.like(write.strobe, reset_less=True)
+        m.d.sync += [address.eq(write.address), word.eq(write.data), strobe.eq(write.strobe)]
+        for window, asked in places.items():
+            place = _Place(config, window, address)
             port = getattr(self, f"{window.name.lower()}_write")
-            enable = write.enable & place.exists
+            enable = Signal(name=f"{window.name.lower()}_enable")
+            m.d.sync += enable.eq(write.enable & asked.exists)
             m.d.comb += port.address.eq(place.word)
             if window in (Window.PROGRAM, Window.TIMING):
-                m.d.comb += [port.enable.eq(enable), port.beat.eq(place.beat), port.data.eq(write.data)]
+                m.d.comb += [port.enable.eq(enable), port.beat.eq(place.beat), port.data.eq(word)]
             elif window is Window.WMEM:
                 quad_bits = ceil_log2(config.cols // _WORD_BYTES)  # a beat is four neighbours of one row
                 m.d.comb += [
                     port.enable.eq(enable),
                     port.row.eq(place.beat[quad_bits:]),
-                    port.columns.eq(write.strobe << (place.beat[:quad_bits] * _WORD_BYTES)),
-                    *(port.data[i].eq(write.data.word_select(i % _WORD_BYTES, 8)) for i in range(config.rows)),
+                    port.columns.eq(strobe << (place.beat[:quad_bits] * _WORD_BYTES)),
+                    *(port.data[i].eq(word.word_select(i % _WORD_BYTES, 8)) for i in range(config.rows)),
                 ]
             else:
                 m.d.comb += [
                     port.enable.eq(enable << place.beat),
-                    *(port.data[lane].eq(write.data) for lane in range(config.rows)),
+                    *(port.data[lane].eq(word) for lane in range(config.rows)),
                 ]
 
 

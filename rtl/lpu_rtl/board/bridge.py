@@ -39,7 +39,8 @@ class FrameBridge(wiring.Component):
         m = Module()
         crc: Any = catalog.CRC32_ISO_HDLC(data_width=8).create()  # its ports are assigned after the checker looks
         m.submodules.crc = crc
-        # Two memories: a broken request must not spoil the answer that may have to be repeated. Block RAMs are the tile's.
+        # Two memories: a broken request must not spoil the answer that may have to be repeated. The tile leaves no
+        # block RAM to them.
         m.submodules.request = request = Memory(shape=32, depth=MAX_WORDS, init=[], attrs=LUT_RAM)
         m.submodules.answer = answer = Memory(shape=32, depth=MAX_WORDS, init=[], attrs=LUT_RAM)
         request_write, request_read = request.write_port(), request.read_port()
