@@ -17,7 +17,7 @@ from lpu_isa.config import SHAPES
 from lpu_sw.check import check
 from lpu_sw.compiler.calibrate import calibrate
 from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
-from lpu_sw.compiler.memory import DoesNotFit
+from lpu_sw.compiler.memory import DoesNotFit, Memory
 from lpu_sw.frontends import load_model
 from lpu_sw.frontends.safetensors import INDEX
 from lpu_sw.frontends.tokenizer import load_tokenizer
@@ -295,17 +295,17 @@ def test_whatever_the_router_says_only_experts_words_are_read_as_such(random_mod
             if stretch.memory == memory and re.search(rf"/ expert \d / {kind}\.", stretch.name)
             for word in range(stretch.first, stretch.first + stretch.words)
         }
-        for memory in ("weight SRAM", "scale SRAM")
+        for memory in (Memory.WEIGHTS, Memory.SCALES)
         for kind in ("gate", "up", "down")
     }
-    read: dict[tuple[str, str], set[int]] = {place: set() for place in words}
+    read: dict[tuple[Memory, str], set[int]] = {place: set() for place in words}
     state, program, layout = loaded(compiled), compiled.program, BundleFormat(compiled.program.config)
 
     def observe(pc: int) -> None:
         kind = next((kind for kind in ("gate", "up", "down") if compiled.names[pc].startswith(kind)), None)
         for operation in program.bundles[pc].operations.values() if kind else ():
             for access in layout.use(operation, state.registers).accesses:
-                memory = {"wmem": "weight SRAM", "smem": "scale SRAM"}.get(access.space)
+                memory = {"wmem": Memory.WEIGHTS, "smem": Memory.SCALES}.get(access.space)
                 if memory and not access.write:
                     read[memory, kind].update(access.index.tolist())
 
