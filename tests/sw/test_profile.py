@@ -174,13 +174,13 @@ def test_the_trace_is_json_with_an_event_an_operation(figures: Profile) -> None:
     assert all(tracks[event["tid"]] == event["cat"] for event in shown)
 
 
-def test_an_event_lasts_a_unit_of_time_a_cycle(figures: Profile) -> None:
+def test_an_event_lasts_a_unit_of_time_a_cycle(token_figures: Profile, place: tuple[int, Run | None]) -> None:
     """A head of 6 takes two key words for every four positions."""
-    timeline = figures.timeline
+    timeline, position = token_figures.timeline, place[0]
     trace = chrome_trace(timeline.events(), "a token")
     shown = [event for event in trace["traceEvents"] if event["ph"] == "X"]
     scores = [event["dur"] for event in shown if event["name"].endswith("scores")]
-    assert scores == [2 * -(-(timeline.position + 1) // 4)] * AWKWARD.n_layers * AWKWARD.n_heads
+    assert scores == [2 * -(-(position + 1) // 4)] * AWKWARD.n_layers * AWKWARD.n_heads
     first, last = min(event["ts"] for event in shown), max(event["ts"] for event in shown)
     assert 0 <= first and last - first <= timeline.cycles
     issues = {issue.cycle: issue.title for issue in timeline.issues}
