@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,25 @@ def mlperf_tiny(models_folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs {folder} (set LPU_MODELS to the folder that holds mlperf-tiny)")
     return folder
+
+
+@pytest.fixture(scope="session", params=["pretrainedResnet_quant", "kws_ref_model"], ids=["ResNet-8", "DS-CNN"])
+def mlperf_network(
+    request: pytest.FixtureRequest, mlperf_tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, np.ndarray]:
+    """Each of those networks as ONNX, and its inputs, int8."""
+    spec = importlib.util.spec_from_file_location("tflite_to_onnx", REPOSITORY / "models" / "tflite_to_onnx.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    model = script.Converter((mlperf_tiny / f"{request.param}.tflite").read_bytes()).convert()
+    path = tmp_path_factory.mktemp("mlperf-tiny") / f"{request.param}.onnx"
+    path.write_bytes(model.SerializeToString())
+    inputs = {"pretrainedResnet_quant": "ic-inputs", "kws_ref_model": "kws-inputs"}[request.param]
+    with np.load(mlperf_tiny / f"{inputs}.npz") as loaded:
+        x = loaded["x"].astype(np.int16) - (128 if loaded["x"].dtype == np.uint8 else 0)
+    shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    return path, x.reshape(-1, *shape).astype(np.int8)
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,10 @@ TokenizerOption = Annotated[
 JsonOption = Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")]
 TraceOption = Annotated[Path | None, typer.Option("--trace", help="File to write a trace to, for ui.perfetto.dev.")]
 
+DimOption = Annotated[
+    list[str] | None, typer.Option("--dim", help="NAME=SIZE for an axis that a network leaves open; several times.")
+]
+
 _commands = typer.Typer(
     name="lpu",
     help="A Language Processing Unit tile: compile, run, check.",
@@ -159,12 +163,13 @@ def infer(
     inputs: Annotated[Path, typer.Argument(help=".npy of inputs, or .npz with inputs x and perhaps labels y.")],
     tile: Annotated[str, typer.Option("--tile", help="Tile, with changes as in 16x16-cnn,wmem_words=1024.")] = CNN_TILE,
     limit: Annotated[int | None, typer.Option(min=1, help="Inputs, at most.")] = None,
+    dim: DimOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run a feed-forward network over a file of inputs, in a number of cycles that is printed before it starts."""
     _make_folder_of(json_file)
     given = read_inputs(inputs)
-    plan = NetworkRun(network, find_tile(tile))
+    plan = NetworkRun(network, find_tile(tile), _sizes(dim))
     for line in plan.lines():
         typer.echo(line)
     typer.echo()
@@ -227,6 +232,7 @@ def compile_(
     tile: AnyTileOption = None,
     context: ContextOption = None,
     tokenizer: TokenizerOption = None,
+    dim: DimOption = None,
     dumped: Annotated[
         str | None, typer.Option("--dump", metavar="PASS", help="Pass to print, or all; see docs/compiler.md.")
     ] = None,
@@ -237,13 +243,24 @@ def compile_(
     """
     if output is None and dumped is None:
         raise ValueError("nothing to do, expected --output FILE, --dump PASS or both")
-    opened = open_model(model, tile, context, tokenizer)
+    opened = open_model(model, tile, context, tokenizer, _sizes(dim))
     if dumped is not None:
         typer.echo(opened.dump(dumped))
     if output is not None:
         image = opened.image()
         image.save(output)
         typer.echo(f"{output}: {len(image.program)} bundles for tile {image.config.name}", err=dumped is not None)
+
+
+def _sizes(assignments: list[str] | None) -> dict[str, int]:
+    """Sizes by name from ``NAME=SIZE``. Raises ValueError for anything else."""
+    sizes = {}
+    for assignment in assignments or []:
+        name, _, size = assignment.partition("=")
+        if not size.isdecimal() or not int(size):
+            raise ValueError(f"found --dim '{assignment}', expected NAME=SIZE with a positive number")
+        sizes[name] = int(size)
+    return sizes
 
 
 def _constants(assignments: list[str]) -> dict[str, int | float]:
@@ -340,6 +357,7 @@ def profiling(
     tile: AnyTileOption = None,
     context: ContextOption = None,
     tokenizer: TokenizerOption = None,
+    dim: DimOption = None,
     prefill: Annotated[bool, typer.Option("--prefill", help="As inside a prompt, without the classifier.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Each repeated layer on its own.")] = False,
     json_file: JsonOption = None,
@@ -350,7 +368,7 @@ def profiling(
     """Show where the cycles of one token, or of one input of a network, go, without running anything."""
     for file in (json_file, trace, html):
         _make_folder_of(file)
-    opened = open_model(model, tile, context, tokenizer)
+    opened = open_model(model, tile, context, tokenizer, _sizes(dim))
     shown = opened.profile(position, prefill)
     for line in shown.lines():
         typer.echo(line)

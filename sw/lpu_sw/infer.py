@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,10 @@ class NetworkRun:
     Attributes: ``compiled``, ``compile_seconds``, and after `run` the lists ``results`` and ``seconds`` of the run.
     """
 
-    def __init__(self, model: Path, tile: TileConfig) -> None:
+    def __init__(self, model: Path, tile: TileConfig, dims: Mapping[str, int]) -> None:
         start = time.perf_counter()
         self.model = model
-        self.compiled: CompiledNetwork = compile_network(read_onnx(model), tile)
+        self.compiled: CompiledNetwork = compile_network(read_onnx(model, dims), tile)
         self.compile_seconds = time.perf_counter() - start
         self.results: list[Inference] = []
         self.seconds = 0.0

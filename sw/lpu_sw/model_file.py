@@ -1,7 +1,7 @@
 """A model's file and a tile, for the commands that take language models and networks alike."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lpu_sw.compiler.dump import PASSES, dump
@@ -84,9 +84,9 @@ class _LanguageFile(ModelFile):
 
 
 class _NetworkFile(ModelFile):
-    def __init__(self, path: Path, tile: str | None) -> None:
+    def __init__(self, path: Path, tile: str | None, dims: Mapping[str, int]) -> None:
         self.tile_name = tile or CNN_TILE
-        self._compilation = NetworkCompilation(read_onnx(path), find_tile(self.tile_name))
+        self._compilation = NetworkCompilation(read_onnx(path, dims), find_tile(self.tile_name))
 
     def dump(self, name: str) -> str:
         return dump(NETWORK_PASSES, self._compilation, name)
@@ -109,14 +109,22 @@ class _NetworkFile(ModelFile):
 
 
 def open_model(
-    path: Path, tile: str | None = None, context: int | None = None, tokenizer: Path | None = None
+    path: Path,
+    tile: str | None = None,
+    context: int | None = None,
+    tokenizer: Path | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> ModelFile:
-    """Read a file: a network if it ends in ``.onnx``, else a language model. ``tile``: by name; see `find_tile`.
+    """Read a file: a network if it ends in ``.onnx``, else a language model.
+
+    tile : by name; see `find_tile`. context, tokenizer : of language models. dims : of networks; see `read_onnx`.
 
     Raises ValueError for a file or a tile that cannot be used.
     """
     if path.suffix != ".onnx":
+        if dims:
+            raise ValueError("a language model has no open axes: --dim is for networks")
         return _LanguageFile(path, tile, context, tokenizer)
     if context is not None or tokenizer is not None:
         raise ValueError("a network has no text: --context and --tokenizer are for language models")
-    return _NetworkFile(path, tile)
+    return _NetworkFile(path, tile, dims or {})

@@ -265,6 +265,7 @@ def test_a_network_is_profiled_and_compiled_like_a_language_model(lpu: Lpu, tmp_
         (["profile", "--position", 3], "a network has no positions: --position and --prefill are for language models"),
         (["profile", "--context", 32], "a network has no text: --context and --tokenizer are for language models"),
         (["profile", "--tile", "4x4"], "is short by"),
+        (["profile", "--dim", "height"], "found --dim 'height', expected NAME=SIZE with a positive number"),
         (["compile", "--dump", "fold"], "expected one of graph, integers, unfold, layout, tile, schedule, bundles, or"),
     ],
     ids=str,

@@ -5,11 +5,9 @@ onnxruntime multiplies int8 with instructions that saturate sums of two products
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
@@ -66,6 +64,15 @@ class Network:
         self.scales[made] = np.float32(scale)
         return made
 
+    def dequantised(self, name: str, data: np.ndarray, scale: np.ndarray | np.float32) -> str:
+        """Constant integers, one scale for all or one for each index of the first axis."""
+        constants = [
+            self.constant(f"{name}.q", data),
+            self.constant(f"{name}.scale", scale),
+            self.constant(f"{name}.zero_point", np.zeros(np.shape(scale), data.dtype)),
+        ]
+        return self.node("DequantizeLinear", constants, name, axis=0)
+
     def layer(self, kind: str, name: str, x: str, shape: tuple[int, ...], relu: bool = False, **attributes) -> str:
         """A convolution or Gemm with weights of this shape."""
         scale = self.random.uniform(0.005, 0.015, shape[0]).astype(np.float32)
@@ -74,12 +81,7 @@ class Network:
             ("w", self.random.integers(-127, 128, shape).astype(np.int8), scale),
             ("b", self.random.integers(-3000, 3000, shape[0]).astype(np.int32), self.scales[x] * scale),
         ):
-            constants = [
-                self.constant(f"{name}.{part}.q", data),
-                self.constant(f"{name}.{part}.scale", factors),
-                self.constant(f"{name}.{part}.zero_point", np.zeros(shape[0], data.dtype)),
-            ]
-            names.append(self.node("DequantizeLinear", constants, f"{name}.{part}", axis=0))
+            names.append(self.dequantised(f"{name}.{part}", data, factors))
         value = self.node(kind, [x, *names], name, **attributes)
         return self.node("Relu", [value], f"{name}.relu") if relu else value
 
@@ -218,6 +220,65 @@ def test_every_element_is_that_of_onnxruntime(
     assert not found.any()
 
 
+def rescaled(scale: float, by_convolution: bool) -> tuple[Network, str]:
+    """The input rounded to integers, and these to a scale twice as large, which makes a tie of each odd one."""
+    net = Network((1, 16, 32, 32))
+    value = net.quantised("x", scale, 3)
+    if by_convolution:
+        weights = net.dequantised("w", np.ones((16, 1, 1, 1), np.int8), np.float32(1))
+        value = net.node("Conv", [value, weights], "c", group=16)
+    return net, net.quantised(value, float(2 * np.float32(scale)), -5)
+
+
+def on_ties_and_beside(scale: float) -> np.ndarray:
+    """65,536 inputs: every tie of `rescaled`'s first rounding, and the numbers next to it."""
+    ties = (np.arange(-132, 124, dtype=np.float32) + np.float32(0.5)) * np.float32(scale)
+    beside = np.nextafter(ties[:, None], np.array([-np.inf, np.inf], np.float32)).ravel()
+    return np.resize(np.concatenate([ties, beside]), (4, 16, 32, 32))
+
+
+@pytest.mark.parametrize("scale", [0.05, 2**-7, 0.3])
+def test_ties_are_rounded_as_by_onnxruntime(scale: float, tmp_path: Path) -> None:
+    network, result = rescaled(scale, by_convolution=True)
+    path = network.save(result, tmp_path / "network.onnx")
+    assert not differences(path, compile_network(read_onnx(path), SHAPES["16x16-cnn"]), on_ties_and_beside(scale)).any()
+
+
+def test_what_is_only_rescaled_may_leave_a_tie_to_the_other_side(tmp_path: Path) -> None:
+    """onnxruntime multiplies by one scale and divides by the other there, with a rounding each."""
+    network, result = rescaled(0.05, by_convolution=False)
+    path = network.save(result, tmp_path / "network.onnx")
+    compiled = compile_network(read_onnx(path), SHAPES["16x16-cnn"])
+    inputs = on_ties_and_beside(0.05)[:1]
+    found = differences(path, compiled, inputs)
+    integers_before = np.rint(inputs.ravel() / np.float32(0.05))
+    assert set(np.unique(found)) == {-1, 0, 1}
+    assert np.all(integers_before[found.ravel() != 0] % 2 == 1)
+
+
+@pytest.mark.parametrize(
+    ("padding", "sums"),
+    [
+        ({"pads": [1, 1, 1, 1]}, [[12, 27, 24], [63, 108, 81], [123, 198, 141], [112, 177, 124]]),
+        ({"pads": [1, 0, 1, 0]}, [[21, 33], [99, 117], [189, 207], [171, 183]]),
+        ({"auto_pad": "SAME_UPPER"}, [[12, 27, 24], [63, 108, 81], [123, 198, 141], [112, 177, 124]]),
+    ],
+    ids=["all sides", "above and below", "SAME_UPPER"],
+)
+def test_padding_and_stride_cover_the_pixels_that_they_should(
+    padding: dict[str, object], sums: list[list[int]], tmp_path: Path
+) -> None:
+    """Sums over windows of 3 x 3 of the pixels 0, 1, 2 ..., known from the definition of the operator."""
+    net = Network((1, 1, 7, 5))
+    given = net.quantised("x", 1.0, -128)
+    weights = net.dequantised("w", np.ones((1, 1, 3, 3), np.int8), np.float32(1))
+    made = net.quantised(net.node("Conv", [given, weights], "c", strides=[2, 2], **padding), 1.0, -128)
+    path = net.save(made, tmp_path / "network.onnx")
+    compiled = compile_network(read_onnx(path), BINARY32["8x16"])
+    result = awaited(infer(SimDevice(compiled.program), compiled, np.arange(35, dtype=np.float32).reshape(1, 7, 5)))
+    assert result.result[0, 0].tolist() == sums
+
+
 @pytest.mark.parametrize("build", [conv, depthwise_pooled, added, softmax], ids=lambda build: build.__name__)
 def test_the_timing_is_proved(build: Callable[[], tuple[Network, str]], tmp_path: Path) -> None:
     network, result = build()
@@ -256,30 +317,9 @@ def test_digits_are_recognised_with_eighteen_bits(digits: tuple[np.ndarray, np.n
     assert np.mean(right) > 0.94
 
 
-@pytest.fixture(scope="module")
-def converter() -> ModuleType:
-    """The script that rewrites TFLite networks."""
-    spec = importlib.util.spec_from_file_location("tflite_to_onnx", REPOSITORY / "models" / "tflite_to_onnx.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("network, inputs", [("pretrainedResnet_quant", "ic-inputs"), ("kws_ref_model", "kws-inputs")])
-def test_networks_of_mlperf_tiny(
-    network: str, inputs: str, mlperf_tiny: Path, converter: ModuleType, tmp_path: Path
-) -> None:
-    path = tmp_path / "network.onnx"
-    path.write_bytes(
-        converter.Converter((mlperf_tiny / f"{network}.tflite").read_bytes()).convert().SerializeToString()
-    )
-    compiled = compile_network(read_onnx(path), SHAPES["16x16-cnn"])
-    with np.load(mlperf_tiny / f"{inputs}.npz") as loaded:
-        x = loaded["x"][:4].astype(np.int16) - (128 if loaded["x"].dtype == np.uint8 else 0)
-    (given,) = compiled.network.graph.inputs
-    found = differences(path, compiled, x.reshape(-1, *given.shape[1:]).astype(np.int8))
-    assert not found.any()
+def test_networks_of_mlperf_tiny(mlperf_network: tuple[Path, np.ndarray]) -> None:
+    path, inputs = mlperf_network
+    assert not differences(path, compile_network(read_onnx(path), SHAPES["16x16-cnn"]), inputs[:4]).any()
 
 
 # What is refused.
@@ -292,12 +332,27 @@ def refused(network: Network, result: str, tmp_path: Path, tile: TileConfig = SH
     return str(refusal.value)
 
 
-def test_an_unknown_operator_is_named_with_its_node_and_those_that_are_known(tmp_path: Path) -> None:
+def test_unknown_operators_are_all_named_with_their_nodes_and_those_that_are_known(tmp_path: Path) -> None:
     network = Network((1, 4))
-    text = refused(network, network.node("Tanh", ["x"], "squashed"), tmp_path)
-    assert (
-        f"node squashed (Tanh): found an operator that is not supported, expected one of {', '.join(OPERATORS)}" in text
+    value = network.node("Tanh", ["x"], "squashed")
+    value = network.node("Relu", [value], "kept")
+    for kind, name in (("Erf", "bent"), ("Sin", "waved")):
+        value = network.node(kind, [value], name)
+    text = refused(network, value, tmp_path)
+    assert text.endswith(
+        "network.onnx: node squashed (Tanh), node bent (Erf), node waved (Sin): not supported, expected operators are "
+        + ", ".join(OPERATORS)
     )
+
+
+def test_a_size_that_is_left_open_is_asked_for_and_the_batch_is_one(tmp_path: Path) -> None:
+    network = Network(("N", 3, "height", None))
+    path = network.save(network.quantised("x", 0.05, 3), tmp_path / "network.onnx")
+    with pytest.raises(OnnxError, match="input x: axis 2 has no known size, say which, as in --dim height=32$"):
+        read_onnx(path)
+    with pytest.raises(OnnxError, match="input x: axis 3 has no known size, say which, as in --dim x.3=32$"):
+        read_onnx(path, {"height": 5})
+    assert read_onnx(path, {"height": 5, "x.3": 4}).inputs[0].shape == (1, 3, 5, 4)
 
 
 def test_a_float_operator_is_named(tmp_path: Path) -> None:

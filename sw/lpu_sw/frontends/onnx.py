@@ -33,8 +33,10 @@ class OnnxError(ValueError):
     """A file that cannot be read as a network: the node, what was found and what was expected, in one line."""
 
 
-def read_onnx(path: str | Path) -> Graph:
+def read_onnx(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
     """The network in a file, with one region, ``network``.
+
+    dims : sizes of the axes that the file leaves open, by the name that it has for them (else ``INPUT.AXIS``).
 
     Raises OnnxError for a file that is no ONNX model or has what `OPERATORS` lacks, GraphError for shapes that do not
     fit together, and OSError.
@@ -51,7 +53,7 @@ def read_onnx(path: str | Path) -> Graph:
     except DecodeError:
         raise OnnxError(f"{path}: found no ONNX model, expected one") from None
     try:
-        return _Reader(model, Path(path).stem).graph
+        return _Reader(model, Path(path).stem, dims or {}).graph
     except (OnnxError, GraphError) as error:
         raise type(error)(f"{path}: {error}") from None
 
@@ -92,7 +94,7 @@ class _Node:
 class _Reader:
     """Makes the graph while it walks through the file's nodes."""
 
-    def __init__(self, model: "onnx.ModelProto", name: str) -> None:
+    def __init__(self, model: "onnx.ModelProto", name: str, dims: Mapping[str, int]) -> None:
         from onnx import helper, numpy_helper
 
         self.graph = Graph(name)
@@ -106,15 +108,19 @@ class _Reader:
             dtype = helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)
             if dtype not in _ELEMENTS:
                 raise OnnxError(f"input {value.name}: found {dtype}, expected {_elements()}")
-            sizes = [dimension.dim_value for dimension in tensor_type.shape.dim]
-            if any(size < 1 for size in sizes[1:]):
-                raise OnnxError(f"input {value.name}: found the shape {sizes}, expected known sizes behind the batch")
-            self._tensors[value.name] = self.graph.input(value.name, (1, *sizes[1:]), _ELEMENTS[dtype])
-        for proto in model.graph.node:
-            node = _Node(proto)
-            if node.kind not in OPERATORS:
-                raise OnnxError(f"{node}: found an operator that is not supported, expected one of "
-                                f"{', '.join(sorted(OPERATORS))}")  # fmt: skip
+            sizes = [1]
+            for axis, dimension in enumerate(tensor_type.shape.dim[1:], 1):
+                called = dimension.dim_param or f"{value.name}.{axis}"
+                sizes.append(dimension.dim_value or dims.get(called, 0))
+                if sizes[-1] < 1:
+                    raise OnnxError(f"input {value.name}: axis {axis} has no known size, say which, as in "
+                                    f"--dim {called}=32")  # fmt: skip
+            self._tensors[value.name] = self.graph.input(value.name, tuple(sizes), _ELEMENTS[dtype])
+        nodes = [_Node(proto) for proto in model.graph.node]
+        unknown = [str(node) for node in nodes if node.kind not in OPERATORS]
+        if unknown:
+            raise OnnxError(f"{', '.join(unknown)}: not supported, expected operators are {', '.join(OPERATORS)}")
+        for node in nodes:
             OPERATORS[node.kind](self, node)
         for value in model.graph.output:
             self.graph.result(self._tensors[value.name])
