@@ -2,7 +2,7 @@
 
 They fill the chip, and lie in a few lines across it. nextpnr's placers move logic freely, then put these cells on what
 sites are left; rows of the matrix unit end up all over the chip, and their wires with them. So their sites are chosen
-here: four rows of the matrix unit at either side, each with a line of block RAMs and the multipliers beside it, and the
+here: the matrix unit's rows at either side, each with a line of block RAMs and the multipliers beside it, and the
 vector unit in the strip between.
 """
 
@@ -13,8 +13,12 @@ from pathlib import Path
 
 __all__ = ["floorplan"]
 
-# In each line are 13 groups of 4 sites; the clock's spine lies between the 7th and the 8th.
-_GROUPS, _PER_GROUP, _FIRST, _PITCH, _SPINE = 13, 4, 4, 9, 2
+_PER_GROUP = 4
+"""In each line the sites stand in 13 groups of so many."""
+_FIRST, _PITCH = 4, 9
+"""Columns of the chip: the first group's, and from one group to the next."""
+_BEFORE_SPINE, _SPINE = 7, 2
+"""After so many groups comes the clock's spine, so many columns wide."""
 _MULTIPLIERS = ((0, "MULT18_0"), (1, "MULT18_1"), (4, "MULT18_4"), (5, "MULT18_5"))
 _RAMS = ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3"))
 
@@ -66,7 +70,7 @@ def _plain(name: str) -> str:
 def _site(line: int, at: int, kinds: tuple[tuple[int, str], ...]) -> str:
     group, place = divmod(at, _PER_GROUP)
     x, kind = kinds[place]
-    return f"X{_FIRST + _PITCH * group + _SPINE * (group > _GROUPS // 2) + x}/Y{line}/{kind}"
+    return f"X{_FIRST + _PITCH * group + _SPINE * (group >= _BEFORE_SPINE) + x}/Y{line}/{kind}"
 
 
 def _sites() -> Iterator[tuple[str, str]]:
