@@ -18,6 +18,7 @@ from .beats import BeatWrite
 from .fetch import Fetch
 from .interfaces import (
     FAULT_BITS,
+    FAULT_FLAGS,
     LATE_SCALARS,
     Issue,
     MemoryRead,
@@ -62,7 +63,7 @@ class Icu(wiring.Component):
     cancel : Out(1)                     The units drop what they are doing; a cycle after a start, a stop, a reset or a
                                         fault.
     busy : In(1)                        A unit's operation is running, or its result on the way.
-    faults : In(FAULT_BITS) array       Fault codes from outside, one cycle each. No later bundle is executed.
+    faults : In(FAULT_FLAGS) array      Faults from outside, one cycle each. No later bundle is executed.
     fault, fault_pc, cycles : Out       Fault register, the bundle issued last before it, cycle counter.
     mxm, vxm, sxm : Out(Issue)          Operations, in their cycle of issue.
     scalars : In(RegisterRead) array    The vector unit's late scalars, in the order of `LATE_SCALARS`.
@@ -90,7 +91,7 @@ class Icu(wiring.Component):
             "halted": Out(1),
             "cancel": Out(1),
             "busy": In(1),
-            "faults": In(FAULT_BITS).array(n_faults),
+            "faults": In(FAULT_FLAGS).array(n_faults),
             "fault": Out(FAULT_BITS),
             "fault_pc": Out(address_bits(config.bundles)),
             "cycles": Out(64),
@@ -136,7 +137,7 @@ class Icu(wiring.Component):
             m.d.comb += getattr(registers.write, field).eq(_any(gated))
         enables = [writer.enable for writer in writers]
         faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
-        self._latch_fault(m, fetch, faults, [*self.faults, lanes.fault, functions.fault], faulting)
+        self._latch_fault(m, fetch, faults, [lanes.fault, functions.fault], faulting)
         self._run(m, fetch, does[IcuOp.HALT], faulting, drop, hold)
         return m
 
@@ -327,21 +328,18 @@ class Icu(wiring.Component):
         return hold
 
     def _latch_fault(
-        self, m: Module, fetch: Fetch, faults: dict[Fault, list[Value]], codes: Iterable[Value], faulting: Signal
+        self, m: Module, fetch: Fetch, faults: dict[Fault, list[Value]], codes: list[Value], faulting: Signal
     ) -> None:
         """Keep the first fault, the lowest code if there are several. It is registered before anything else is done
         about it, since faults come from all of the chip."""
         issued = Signal.like(self.fault_pc)
-        codes = list(codes)
         drops = self.start | self.reset
-        raised = Signal(max(Fault) + 1)
+        raised = Signal(FAULT_FLAGS)
+        now = Signal(FAULT_FLAGS)
         for fault in set(Fault) - {Fault.NONE}:
-            now = _any([*faults.get(fault, []), *(code == fault for code in codes)])
-            m.d.sync += raised[fault].eq(now & ~drops)
-        is_raised = _any(
-            [*(condition for several in faults.values() for condition in several), *(c.any() for c in codes)]
-        )
-        m.d.sync += faulting.eq(is_raised & ~drops)
+            flags = [flags[fault] for flags in self.faults]
+            m.d.comb += now[fault].eq(_any([*faults.get(fault, []), *flags, *(code == fault for code in codes)]))
+        m.d.sync += [raised.eq(Mux(drops, 0, now)), faulting.eq(now.any() & ~drops)]
         with m.If(fetch.issue & ~fetch.past_end):
             m.d.sync += issued.eq(fetch.pc)
         with m.If(drops):

@@ -17,6 +17,7 @@ from lpu_isa.mxm import TRACKERS
 
 __all__ = [
     "FAULT_BITS",
+    "FAULT_FLAGS",
     "LATE_SCALARS",
     "AccumulatorRead",
     "BlockWrite",
@@ -40,6 +41,8 @@ __all__ = [
 
 FAULT_BITS = ceil_log2(max(Fault) + 1)
 """A unit's ``fault`` output: a `Fault` code for one cycle, else 0."""
+FAULT_FLAGS = max(Fault) + 1
+"""The faults of one cycle, a bit for each code; of a unit with many of them, whose lowest would come late."""
 
 WEIGHT_READ_LATENCY = 3
 """Cycles from address to word of the weight SRAM. One more than other memories have: it is as large as the chip, and

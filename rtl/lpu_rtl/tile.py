@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth import Module, Mux, ResetInserter
+from amaranth import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -110,8 +110,8 @@ class Tile(wiring.Component):
         ]
         connect(m, vxm.vmem_b, vmem.read[1])
         m.d.comb += [
-            icu.faults[0].eq(mxm.fault),
-            icu.faults[1].eq(vxm.fault),
-            icu.faults[2].eq(Mux(reduce(or_, conflicts), Fault.CONFLICT, Fault.NONE)),
+            *(icu.faults[0][fault].eq(mxm.fault == fault) for fault in Fault if fault),
+            icu.faults[1].eq(vxm.faults),
+            icu.faults[2][Fault.CONFLICT].eq(reduce(or_, conflicts)),
         ]
         return m

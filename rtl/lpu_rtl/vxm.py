@@ -59,7 +59,7 @@ class Vxm(wiring.Component):
     scalars : Out                               Register reads of ``multiply``, ``add`` and ``gain``.
     register_write : Out(RegisterWrite)         Reductions.
     clamped : Out(range(rows + 1))              Lanes that were clamped in this cycle's ``weight_write``.
-    fault : Out(FAULT_BITS)                     Lowest code of this cycle's faults.
+    faults : Out(FAULT_FLAGS)                   This cycle's faults.
     busy : Out(1)                               From the cycle after issue to that of the last write.
 
     Timing: `lpu_isa.vxm.use`, cycle by cycle. ISSUE, COUNT and the CONFLICT of source and switch are raised a cycle
@@ -85,7 +85,7 @@ class Vxm(wiring.Component):
             "scalars": Out(Signature({name: Out(interfaces.RegisterRead) for name in ("multiply", "add", "gain")})),
             "register_write": Out(interfaces.RegisterWrite),
             "clamped": Out(range(config.rows + 1)),
-            "fault": Out(interfaces.FAULT_BITS),
+            "faults": Out(interfaces.FAULT_FLAGS),
             "busy": Out(1),
         })  # fmt: skip
 
@@ -359,9 +359,6 @@ class Vxm(wiring.Component):
         self._faults.append((fault, condition))
 
     def _raise_faults(self, m: Module, of_steps: Value) -> None:
-        """The lowest code of all faults of this cycle."""
-        lowest: Value = Const(Fault.NONE, interfaces.FAULT_BITS)
-        for code in sorted(set(Fault) - {Fault.NONE}, reverse=True):
+        for code in set(Fault) - {Fault.NONE}:
             conditions = [condition for fault, condition in self._faults if fault is code]
-            lowest = Mux(Cat(*conditions, of_steps == code).any(), code, lowest)
-        m.d.comb += self.fault.eq(lowest)
+            m.d.comb += self.faults[code].eq(Cat(*conditions, of_steps == code).any())

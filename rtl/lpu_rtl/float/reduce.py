@@ -89,17 +89,28 @@ class Reducer(wiring.Component):
         total, overflow = self._sum(m, events, fields, lanes)
         index, value = self._maximum(m, events, lanes, valid)
 
-        end, after = events[REDUCE], events[REDUCE + 1]
-        is_end = (end.kind != Reduce.NONE) & end.is_last
-        is_after = (after.kind == Reduce.ARGMAX) & after.is_last
-        is_sum = (end.kind == Reduce.SUM) | (end.kind == Reduce.SUM_SQUARES)
-        first_word = Mux(is_sum, total, Mux(end.kind == Reduce.MAX, value, index))
+        # What is written where is chosen a cycle ahead, since the registers are far.
+        ahead = events[REDUCE - 1]
+        ends = (ahead.kind != Reduce.NONE) & ahead.is_last
+        sums = (ahead.kind == Reduce.SUM) | (ahead.kind == Reduce.SUM_SQUARES)
+        is_end, is_sum, is_maximum, is_index, is_after = (
+            delayed(m, condition, 1, name=name, reset_less=False)
+            for name, condition in {
+                "is_end": ends,
+                "is_sum": ends & sums,
+                "is_maximum": ends & (ahead.kind == Reduce.MAX),
+                "is_index": ends & (ahead.kind == Reduce.ARGMAX),
+                "is_after": (events[REDUCE].kind == Reduce.ARGMAX) & events[REDUCE].is_last,
+            }.items()
+        )
+        register = delayed(m, Mux(ends, ahead.register, events[REDUCE].register + 1), 1, name="register")
         second_word = delayed(m, value, 1, name="second_word")
+        words = [gated(total, is_sum), gated(value, is_maximum), gated(index, is_index), gated(second_word, is_after)]
         m.d.comb += [
             self.write.enable.eq(is_end | is_after),
-            self.write.index.eq(Mux(is_after, after.register + 1, end.register)),
-            self.write.data.eq(Mux(is_after, second_word, first_word)),
-            self.overflow.eq(is_end & is_sum & overflow),
+            self.write.index.eq(register),
+            self.write.data.eq(balanced(operator.or_, words)),
+            self.overflow.eq(is_sum & overflow),
             self.conflict.eq((arrives & self.event.is_first & in_progress) | (is_end & is_after)),
             self.busy.eq(Cat(event.kind != Reduce.NONE for event in events[1:-1]).any() | is_after),
         ]

@@ -85,8 +85,9 @@ class _Surroundings:
             index = int(getattr(dut, f"scalars__{name}__index").value)
             getattr(dut, f"scalars__{name}__data").value = self.registers[index]
         self._take_writes(cycle)
-        if (fault := int(dut.fault.value)) != 0:
-            self.faults.append((cycle, fault))
+        if (flags := int(dut.faults.value)) != 0:
+            lowest = (flags & -flags).bit_length() - 1
+            self.faults.append((cycle, lowest))
         if dut.busy.value:
             self.busy.add(cycle)
 
