@@ -121,7 +121,8 @@ def provenance(part: str = PART) -> dict[str, Any]:
 
 def tool_versions() -> dict[str, str]:
     """Versions of the installed tools, by the name of their distribution."""
-    return {name: importlib.metadata.version(name) for name in ("amaranth", *_DISTRIBUTIONS.values())}
+    installed = [name for module, name in _DISTRIBUTIONS.items() if importlib.util.find_spec(module) is not None]
+    return {name: importlib.metadata.version(name) for name in ("amaranth", *installed)}
 
 
 def run_tool(command: list[str], log: Path, text: str | None = None, minutes: float | None = None) -> None:
