@@ -14,7 +14,7 @@ from lpu_sw.processor import llama2c_speeds
 from lpu_sw.profile.figures import token_profile
 from lpu_sw.run import Plan, Record, n_parameters, plan_run
 
-__all__ = ["bench", "figures_table"]
+__all__ = ["MEAN_POSITIONS", "bench", "figures_table"]
 
 MEAN_POSITIONS = 128
 """Utilisation is averaged over positions 0..127, or over the context where it is shorter."""

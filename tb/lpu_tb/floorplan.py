@@ -54,7 +54,8 @@ def floorplan(made: Path, top: str) -> bool:
     cells = netlist["modules"][top]["cells"]
     named = {_plain(name): cell for name, cell in cells.items() if cell["type"] in ("DP16KD", "MULT18X18D")}
     sites = dict(_sites())
-    if not sites.keys() <= named.keys() or any("mxm.row8." in name or ".col16." in name for name in named):
+    is_another_shape = any(name.startswith(("mxm.", "wmem.")) for name in named.keys() - sites.keys())
+    if is_another_shape or not sites.keys() <= named.keys():
         return False
     for name, site in sites.items():
         named[name]["attributes"]["BEL"] = site

@@ -17,6 +17,7 @@ from lpu_rtl.board.top import BoardTop
 from lpu_rtl.board.ulx3s import OSCILLATOR_HZ, Ulx3s
 from lpu_rtl.fingerprint import design_fingerprint
 from lpu_rtl.primitives import Technology
+from lpu_sw.bench import MEAN_POSITIONS
 from lpu_sw.clock import RESULTS
 from lpu_sw.run import find_tile, plan_run
 
@@ -27,13 +28,12 @@ from .synth import Routed, SynthesisError, area, bitstream, place_and_route, pro
 __all__ = ["RESULTS", "fingerprint", "mean_cycles", "record", "remember", "stale"]
 
 _TOP = "board"
-_POSITIONS = 128
 _MISMATCH = 0.001
 
 
 def mean_cycles(model: Path, tile: str) -> float:
     """Cycles a token of ``model``, averaged over positions 0..127, or over its context where that is shorter."""
-    return float(np.mean(plan_run(model, "", _POSITIONS, "sim", tile).predicted_cycles[:_POSITIONS]))
+    return float(np.mean(plan_run(model, "", MEAN_POSITIONS, "sim", tile).predicted_cycles[:MEAN_POSITIONS]))
 
 
 @cache
