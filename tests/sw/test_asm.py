@@ -132,7 +132,10 @@ def test_expressions(text, value):
         ("1 +", "found the end of the line, expected a number, a name or '('"),
         ("(" * 5000, "expected an expression of at most 100 terms"),
         ("1" + " + 1" * 5000, "expected an expression of at most 100 terms"),
-        ("1 << (1 << 40)", "expected imm from"),
+        ("1 << (1 << 40)", "expected an integer of at most 128 bits"),
+        ("9" * 6000, "expected an integer of at most 128 bits"),
+        ("0x" + "f" * 5000, "expected an integer of at most 128 bits"),
+        ("1e999f - 1e999f", "expected a float of magnitude below 2**128"),
         ("nothing", "found 'nothing', expected a known name"),
     ],
 )
@@ -241,6 +244,7 @@ def test_done_needs_to_know_how_large_a_count_can_be():
         ("vxm.pass count=1 count=2", "kernel.lpu:1:24: found '2', expected count once"),
         ("vxm.pass 3", "found '3', expected fields of vxm.pass as name=value"),
         ("li r1", "kernel.lpu:1:1: found 1 operand, expected 'li rd, imm'"),
+        ("addi r1 r2, 3", "kernel.lpu:1:9: found 'r2', expected ',', 'field=value', '|' and another operation, or '@'"),
         ("halt 3", "kernel.lpu:1:6: found 1 operand, expected 'halt'"),
         ("li r1, 2 | li r2, 3", "found 'li', expected one operation of icu a bundle"),
         ("nop @0", "found '0', expected cycles from 1 to 4095"),
@@ -274,7 +278,8 @@ def test_done_needs_to_know_how_large_a_count_can_be():
         (".inbox 1 << 32", "expected a 32-bit word from -2147483648 to 4294967295"),
         (".tile 5x4", "found a tile that cannot be: rows must be a power of two, at least 4, not 5"),
         (".tile 8x16", "found '8x16', expected the tile of this run, 4x4"),
-        (".tile 4x4 row=3", "found a tile that cannot be: "),
+        (".tile 4x4 row=3", "kernel.lpu:1:11: found 'row', expected one of wmem_words, vmem_words, smem_words, "),
+        (".tile 4x4 bundle=3", "(did you mean 'bundles'?)"),
         (".tile four", "found 'four', expected a shape such as 8x16"),
         ('.include "missing.lpu"', "found \"missing.lpu\", expected a readable file (No such file or directory)"),
         ("nop\n" * 513, "found 513 bundles, expected at most 512 bundles (tile 4x4)"),
@@ -382,6 +387,32 @@ def test_an_include_cycle_names_the_files(tmp_path: Path):
     (tmp_path / "b.lpu").write_text('nop\n.include "a.lpu"\n')
     with pytest.raises(AssemblyError, match=r"b\.lpu:2:10: found an include of a file in itself \(a.lpu -> b.lpu -> a"):
         assemble_file(tmp_path / "a.lpu", SMALL)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"nop\n halt ; gr\xfcn\n lj", r"main\.lpu:2:11: found the byte 0xfc, expected UTF-8 text"),
+        ("halt\n".encode("utf-16"), r"main\.lpu:1:1: found the byte 0xff, expected UTF-8 text"),
+        (b'.include "other.lpu"\n halt', r"other\.lpu:1:5: found the byte 0xe9, expected UTF-8 text"),
+        (b"", r"main\.lpu: found no operation, expected a program"),
+        (b"\n\t\n; halt\n", r"main\.lpu: found no operation, expected a program"),
+        (b"\xef\xbb\xbfnop\r\n\tlj\r\n", r"main\.lpu:2:2: found 'lj', expected an operation"),
+        ("nop ; one\u2028line\x85\n lj".encode(), r"main\.lpu:2:2: found 'lj', expected an operation"),
+    ],
+)
+def test_files_of_other_kinds_are_told_by_line_and_column(tmp_path: Path, contents, message):
+    (tmp_path / "main.lpu").write_bytes(contents)
+    (tmp_path / "other.lpu").write_bytes(b"nop \xe9")
+    with pytest.raises(ValueError, match=message):
+        assemble_file(tmp_path / "main.lpu", SMALL)
+
+
+def test_line_ends_tabs_and_the_mark_of_an_editor_do_not_matter(tmp_path: Path):
+    plain, other = tmp_path / "plain.lpu", tmp_path / "other.lpu"
+    plain.write_bytes(b"li r1, 2 @done\nhalt\n")
+    other.write_bytes(b"\xef\xbb\xbf\tli\tr1,\t2 @done\r\n\r\n\thalt")
+    assert assemble_file(other).bundles == assemble_file(plain).bundles
 
 
 def test_data_fills_whole_words_with_zeros():

@@ -1,5 +1,6 @@
 """Statements to a program: names are looked up, values checked against their fields, the timing proved."""
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -42,9 +43,19 @@ def assemble_file(
     prove: bool = True,
     constants: Mapping[str, int | float] | None = None,
 ) -> Program:
-    """Assemble a file; see `assemble`. Raises ``OSError`` when it cannot be read."""
-    text = Path(path).read_text(encoding="utf-8")
-    return assemble(text, config, name=str(path), prove=prove, constants=constants)
+    """Assemble a file; see `assemble`.
+
+    Raises ``OSError`` when it cannot be read, and ``ValueError`` when it holds no bundle.
+    """
+    program = assemble(_text(Path(path)), config, name=str(path), prove=prove, constants=constants)
+    if not program.bundles:
+        raise ValueError(f"{path}: found no operation, expected a program")
+    return program
+
+
+def _text(path: Path) -> str:
+    """A file's text without the mark that some editors begin it with; the lexer tells of bytes that are not UTF-8."""
+    return path.read_text(encoding="utf-8-sig", errors="surrogateescape")
 
 
 def assemble(
@@ -105,13 +116,16 @@ def _read(file: str, text: str, diagnostics: Diagnostics, parents: tuple[Path, .
             diagnostics.report(span, f"found an include of a file in itself ({chain}), expected another file")
             continue
         try:
-            included = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            diagnostics.report(span, f"found {statement.path.text}, expected a readable file ({reason})")
+            included = _text(path)
+        except OSError as error:
+            diagnostics.report(span, f"found {statement.path.text}, expected a readable file ({error.strerror})")
             continue
         statements += _read(str(path), included, diagnostics, (*parents, here))
     return statements
+
+
+_TILE_PARAMETERS = [parameter.name for parameter in dataclasses.fields(TileConfig)][2:]
+"""Those that follow the shape, which says how many rows and columns there are."""
 
 
 def _tile(statements: list[Statement], config: TileConfig | None, diagnostics: Diagnostics) -> TileConfig:
@@ -126,6 +140,9 @@ def _tile(statements: list[Statement], config: TileConfig | None, diagnostics: D
                 diagnostics.fail(shape.span, "a shape such as 8x16")
             changes = {}
             for token, value in statement.changes:
+                if token.text not in _TILE_PARAMETERS:
+                    near = suggestion(token.text, _TILE_PARAMETERS)
+                    diagnostics.fail(token.span, f"one of {', '.join(_TILE_PARAMETERS)}{near}")
                 number = evaluate(value, {}, diagnostics).value
                 if not isinstance(number, int):
                     diagnostics.fail(value.span, "an integer")
@@ -133,7 +150,7 @@ def _tile(statements: list[Statement], config: TileConfig | None, diagnostics: D
             tile = SHAPES.get(shape.text, TileConfig()).replace(rows=int(rows), cols=int(cols), **changes)
         except Abandoned:
             continue
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             diagnostics.report(shape.span, f"found a tile that cannot be: {error}")
             continue
         if config is not None and tile != config:
@@ -265,7 +282,7 @@ class _Assembler:
         if operand.register is not None:
             self._diagnostics.fail(expression.span, "a number")
         value = float_format.round(np.array(float(operand.value)))
-        if float_format.overflows(value):
+        if np.isnan(value) or float_format.overflows(value):
             self._diagnostics.fail(expression.span, "a float of magnitude below 2**128")
         return int(float_format.encode(value))
 

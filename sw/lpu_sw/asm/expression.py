@@ -88,9 +88,12 @@ def names(expression: Expression) -> Iterator[Name]:
         yield from names(expression.right)
 
 
+_BITS = 128
+"""An integer of more than these would only take memory before a range check refuses it."""
+
+
 def _shift_left(left: int, right: int) -> int:
-    # A shift by a huge amount would take all memory before any range check could refuse it.
-    return left << min(right, 64)
+    return left << min(right, _BITS)
 
 
 _OPERATORS: dict[str, Callable] = {
@@ -113,7 +116,7 @@ def _number(token: Token, diagnostics: Diagnostics, plain_floats: bool) -> int |
         except ValueError:
             diagnostics.fail(token.span, _DIGITS[prefix])
     if _DECIMAL.fullmatch(text):
-        return int(text)
+        return int(text[: _BITS + 1])  # is too large as well if that cuts it
     match = _FLOAT.fullmatch(text)
     if match is None:
         diagnostics.fail(token.span, "a number such as 12, 0x1f, 0b101 or 1.5f")
@@ -128,10 +131,17 @@ def evaluate(
     """The value of an expression.
 
     ``plain_floats``: whether a float may stand without its ``f``, as in a list of data. Reports and abandons at an
-    unknown name, a malformed number, a division by zero, or a register anywhere but in a sum.
+    unknown name, a malformed number, an integer beyond all use, a division by zero, or a register anywhere but in a
+    sum.
     """
 
     def value(node: Expression) -> Operand:
+        operand = found(node)
+        if isinstance(operand.value, int) and operand.value.bit_length() > _BITS:
+            diagnostics.fail(node.span, f"an integer of at most {_BITS} bits")
+        return operand
+
+    def found(node: Expression) -> Operand:
         if isinstance(node, Number):
             return Operand(_number(node.token, diagnostics, plain_floats))
         if isinstance(node, Name):

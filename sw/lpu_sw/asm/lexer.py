@@ -18,6 +18,9 @@ _TOKEN = re.compile(
 )
 
 
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
 @dataclass(frozen=True)
 class Token:
     """One word of the source; ``kind`` is directive, name, number, string, sign, newline or end."""
@@ -28,11 +31,18 @@ class Token:
 
 
 def tokens(file: str, text: str, diagnostics: Diagnostics) -> list[Token]:
-    """The tokens of a file. A character that starts none is reported, and its line left out."""
+    """The tokens of a file. A character that starts none is reported, and its line left out.
+
+    text : lines end in a newline alone; a byte that is not UTF-8 is a lone surrogate, as ``surrogateescape`` makes it.
+    """
     found: list[Token] = []
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     for number, line in enumerate(lines, 1):
         at = 0
+        if undecoded := _UNDECODED.search(line):
+            at, line = len(line), _UNDECODED.sub("\N{REPLACEMENT CHARACTER}", line)
+            span = Span(file, number, undecoded.start() + 1, undecoded.end() + 1, line)
+            diagnostics.report(span, f"found the byte {ord(undecoded.group()) - 0xDC00:#04x}, expected UTF-8 text")
         while at < len(line):
             match = _TOKEN.match(line, at)
             if match is None:
@@ -46,6 +56,6 @@ def tokens(file: str, text: str, diagnostics: Diagnostics) -> list[Token]:
                 found.append(Token(kind, match.group(), Span(file, number, at + 1, match.end() + 1, line)))
             at = match.end()
         found.append(Token("newline", "", Span(file, number, len(line) + 1, len(line) + 1, line)))
-    last = lines[-1] if lines else ""
-    found.append(Token("end", "", Span(file, max(1, len(lines)), len(last) + 1, len(last) + 1, last)))
+    last = lines[-1]
+    found.append(Token("end", "", Span(file, len(lines), len(last) + 1, len(last) + 1, last)))
     return found

@@ -235,7 +235,7 @@ class _Parser:
             self._take()
             distances.append(self._expression())
         if self._peek().kind not in ("newline", "end"):
-            self._fail("'field=value', '|' and another operation, or '@' and the cycles to the next bundle")
+            self._fail("',', 'field=value', '|' and another operation, or '@' and the cycles to the next bundle")
         return BundleStatement(start.to(self._tokens[self._at - 1].span), operations, distances)
 
     def _operation(self) -> OperationText:
