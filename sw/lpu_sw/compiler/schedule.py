@@ -139,7 +139,7 @@ def _bodies(isa: BundleFormat, layout: Layout, bundles: int) -> tuple[int, list[
     tile = layout.tile
     length = len(_layer_steps(layout, layout.context)) + BESIDE_BODY
     row = _timing_row(length)
-    size = tile.cols
+    size = tile.rows
     while ceil_div(layout.context, size) * row > tile.timings:
         size *= 2
         if row > tile.timings:
