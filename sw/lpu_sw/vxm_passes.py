@@ -55,7 +55,7 @@ def passes(tile: TileConfig) -> list[PassKind]:
     layout = Compilation(_model(), tile, context=_CONTEXT, ranges=_RANGES).layout
     isa = BundleFormat(tile)
     kinds: dict[str, PassKind] = {}
-    for step in tile_region(layout, layout.graph.regions[1]):
+    for step in tile_region(layout, next(region for region in layout.graph.regions if region.is_repeated)):
         if "vxm" in step.operations:
             name = kind_of(step.name)
             kind = PassKind(name, 1, *_row(isa, step.operations["vxm"]))

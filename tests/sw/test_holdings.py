@@ -76,7 +76,7 @@ def test_a_node_that_takes_another_tensor(compilation, node, taken, instead, mes
 
 
 def test_a_sum_with_what_an_earlier_sum_replaced(compilation):
-    _, layer, _ = compilation.graph.regions
+    _, _, layer, _ = compilation.graph.regions
     ((before, (_, made)),) = layer.carried.items()
     layer.close(before, layer.add("hidden.again", Add(), made, computed(compilation.graph)["hidden.attended"]))
     replace(compilation.graph, "final", "hidden.next", "hidden.again")

@@ -1,7 +1,7 @@
 """Pass `bundles`: the scheduled pieces, the loops around them, and the cycles of every position.
 
     start: parameters from the inbox
-    token: the position's counts and bases, a token of the prompt from the inbox
+    token: a token of the prompt from the inbox, the position's counts, bases and angles
     begin: prologue | a body, n_layers times | classifier (not while the prompt has more tokens) | post
            and on with the token that the tile, the host or the prompt has for the next position
 
@@ -86,8 +86,8 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
         w.icu(f"receive {register.name.lower()}", IcuOp.RECV, ALU + 1, rd=register)
     w.icu("position 0", IcuOp.LI, ALU + 1, rd=r.POSITION, imm=0)
     w.label("token")
-    w.piece(position, position.issue[-1] + 1 + ALU)
     w.icu("receive token", IcuOp.RECV, ALU + 1, rd=r.TOKEN)
+    w.piece(position, landed(position) + 1)
     w.label("begin")
     at = prologue.issue[-1] + 1
     w.piece(prologue, at)

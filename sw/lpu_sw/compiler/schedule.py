@@ -193,14 +193,14 @@ class Schedule:
 def schedule(layout: Layout) -> Schedule:
     """Schedule all regions for all buckets of positions. Raises `DoesNotFit` where the tile cannot hold it."""
     isa = BundleFormat(layout.tile)
-    before, _, behind = layout.graph.regions
-    prologue, classifier = tile_region(layout, before), tile_region(layout, behind)
-    around = [*position_steps(layout, 1, 1, [0] * (MOST_BODIES - 1)) * 2, *prologue, *classifier]
+    first, before, _, behind = layout.graph.regions
+    angles, prologue, classifier = (tile_region(layout, region) for region in (first, before, behind))
+    around = [*[*position_steps(layout, 1, 1, [0] * (MOST_BODIES - 1)), *angles] * 2, *prologue, *classifier]
     bucket, bodies = _bodies(isa, layout, CONTROL + len(around))
     longest = position_registers(layout, layout.context - 1)
     row = _timing_row(len(bodies[0].pieces[0].steps) + 1)
-    # The next position's bases and counts are found while the logits stream, and once before a prompt's token.
-    steps = position_steps(layout, bucket, row, [body.limit for body in bodies[:-1]])
+    # All that the next position decides is found while the logits stream, and once before a prompt's token.
+    steps = [*position_steps(layout, bucket, row, [body.limit for body in bodies[:-1]]), *angles]
     return Schedule(
         bucket, row, straight(isa, steps, longest), straight(isa, prologue, longest), bodies,
         straight(isa, [*classifier, *steps], longest),

@@ -1,4 +1,4 @@
-"""A Llama's (or Mixtral's) token as a graph: prologue, one layer that repeats, and the classifier."""
+"""A Llama's (or Mixtral's) token as a graph: its position, its embedding, one layer that repeats, and the classifier."""
 
 import numpy as np
 
@@ -36,10 +36,9 @@ def language_graph(model: LlamaModel, n_valid: int) -> Graph:
     token = graph.input("token", (), ElementType.INT32)
     position = graph.input("position", (), ElementType.INT32)
     embedding = graph.constant("embedding", model.embedding)
-    prologue = graph.region("prologue")
-    hidden = prologue.add("hidden.embedded", Embedding(), token, embedding)
     angles = RotaryAngles(config.rope_theta, config.head_dim, config.max_positions)
-    cos, sin = prologue.add_several(("cos", "sin"), angles, position)
+    cos, sin = graph.region("position").add_several(("cos", "sin"), angles, position)
+    hidden = graph.region("prologue").add("hidden.embedded", Embedding(), token, embedding)
     last = _layers(graph, model, hidden, cos, sin, position)
     epilogue = graph.region("classifier")
     norm = RmsNorm(config.norm_epsilon)
