@@ -97,7 +97,7 @@ def _make_folder_of(path: Path | None) -> None:
     """Find out before a long run, not after it, that its results have no place."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.open("ab").close()
 
 
 @_commands.command()
@@ -169,13 +169,14 @@ def infer(
     """Run a feed-forward network over a file of inputs, in a number of cycles that is printed before it starts."""
     _make_folder_of(json_file)
     given = read_inputs(inputs)
+    x = given.x[:limit]
     plan = NetworkRun(network, find_tile(tile), _sizes(dim))
+    plan.expect(x)
     for line in plan.lines():
         typer.echo(line)
     typer.echo()
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        x = given.x[:limit]
         bar = progress.add_task(str(inputs), total=len(x))
         for _ in plan.run(x):
             progress.advance(bar)
@@ -423,6 +424,8 @@ def main() -> None:
         _stop(str(error), 2)
     except OSError as error:
         _stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
+    except MemoryError as error:
+        _stop(f"not enough memory: {error}", 2)
     except MachineFault as error:
         _stop(str(error), 1)
 

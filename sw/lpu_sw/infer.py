@@ -2,17 +2,19 @@
 
 import dataclasses
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from lpu_isa.config import TileConfig
 from lpu_sw.engines import SimDevice, awaited
 from lpu_sw.feed_forward.compile import CompiledNetwork, compile_network
-from lpu_sw.feed_forward.host import Inference, infer
+from lpu_sw.feed_forward.host import Inference, infer, input_vectors
 from lpu_sw.frontends.onnx import read_onnx
 
 __all__ = ["Inputs", "NetworkRun", "read_inputs"]
@@ -20,7 +22,7 @@ __all__ = ["Inputs", "NetworkRun", "read_inputs"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs, one along the first axis, and their labels if there are any."""
+    """Inputs, one along the first axis, and their labels, if there are any: a whole number each."""
 
     x: np.ndarray
     labels: np.ndarray | None
@@ -29,18 +31,22 @@ class Inputs:
 def read_inputs(path: Path) -> Inputs:
     """A ``.npy`` of inputs, or an ``.npz`` with inputs ``x`` and perhaps labels ``y``.
 
-    Raises ValueError for another file, and OSError.
+    Raises ValueError for another file, one that is damaged, or labels that are not one for each input; and OSError.
     """
     try:
         loaded = np.load(path, allow_pickle=False)
-    except ValueError:
-        raise ValueError(f"{path}: found no NumPy file, expected .npy or .npz") from None
-    if isinstance(loaded, np.ndarray):
-        return Inputs(loaded, None)
-    with loaded:
-        if "x" not in loaded:
-            raise ValueError(f"{path}: found the arrays {', '.join(loaded)}, expected x and, if known, the labels y")
-        return Inputs(loaded["x"], loaded["y"] if "y" in loaded else None)
+        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, EOFError, BadZipFile, zlib.error):
+        raise ValueError(f"{path}: found no whole NumPy file, expected .npy or .npz") from None
+    if "x" not in arrays:
+        raise ValueError(f"{path}: found the arrays {', '.join(arrays)}, expected x and, if known, the labels y")
+    x, labels = arrays["x"], arrays.get("y")
+    if not x.ndim or not len(x):
+        raise ValueError(f"{path}: found no inputs, expected at least one along the first axis")
+    if labels is not None and (labels.shape != (len(x),) or labels.dtype.kind not in "iu"):
+        found = f"{labels.dtype}{list(labels.shape)}"
+        raise ValueError(f"{path}: found the labels {found}, expected a whole number for each of {len(x)} inputs")
+    return Inputs(x, labels)
 
 
 class NetworkRun:
@@ -69,8 +75,13 @@ class NetworkRun:
         yield (f"cycles   {compiled.cycles:,} predicted for each input; matrix unit busy in "
                f"{compiled.matrix_cycles:,}, utilisation {compiled.utilisation:.3f}")  # fmt: skip
 
+    def expect(self, inputs: np.ndarray) -> None:
+        """Raise ValueError unless all inputs can be run."""
+        for x in inputs:
+            input_vectors(self.compiled, x)
+
     def run(self, inputs: np.ndarray) -> Iterator[Inference]:
-        """Run inputs one after the other, giving each result when it comes."""
+        """Run inputs one after the other, giving each result when it comes. Raises ValueError for a wrong one."""
         device = SimDevice(self.compiled.program)
         start = time.perf_counter()
         for x in inputs:

@@ -170,9 +170,10 @@ def test_check_refuses_a_read_that_comes_too_early(lpu: Lpu, tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_run(lpu: Lpu, story_llama: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    result = lpu("run", "--model", story_llama, "--engine", "float", "--json", tmp_path / "file" / "x.json")
-    assert str(tmp_path / "file") in complaint(result)
-    assert not result.out
+    for place in (tmp_path / "file" / "x.json", tmp_path):
+        result = lpu("run", "--model", story_llama, "--engine", "float", "--json", place)
+        assert str(tmp_path) in complaint(result)
+        assert not result.out
 
 
 def test_a_story_ends_with_its_context(lpu: Lpu, story_llama: Path) -> None:
@@ -272,6 +273,55 @@ def test_a_network_is_profiled_and_compiled_like_a_language_model(lpu: Lpu, tmp_
 )
 def test_what_a_network_does_not_have_is_told_in_one_line(arguments: list[object], says: str, lpu: Lpu) -> None:
     assert says in complaint(lpu(*arguments, "--model", DIGITS))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+def write_inputs(path: Path, labels: np.ndarray | None = None, element: float = 0) -> Path:
+    """Two digits, of which one has another element, and labels if they are given."""
+    x = np.zeros((2, 1, 8, 8), np.float32)
+    x[1, 0, 3, 3] = element
+    np.savez(path, x=x, **({} if labels is None else {"y": labels}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.write_bytes(b""), "found no whole NumPy file, expected .npy or .npz"),
+        (lambda path: path.write_bytes(write_inputs(path).read_bytes()[:300]), "found no whole NumPy file"),
+        (lambda path: path.write_bytes(write_inputs(path).read_bytes().replace(b"descr", b"DESCR")), "found no whole"),
+        (lambda path: write_array(path, np.zeros((0, 1, 8, 8), np.float32)), "found no inputs"),
+        (lambda path: write_array(path, np.array(3, np.float32)), "found no inputs"),
+        (lambda path: write_array(path, np.zeros((2, 64))), "found an input float64[64], expected float32[1, "),
+        (lambda path: np.savez(path, images=np.zeros(3)), "found the arrays images, expected x"),
+        (lambda path: write_inputs(path, np.zeros(3, int)), "found the labels int64[3], expected a whole number for"),
+        (lambda path: write_inputs(path, np.zeros(2)), "found the labels float64[2], expected a whole number for"),
+        (lambda path: write_inputs(path, element=np.nan), "found nan in an input, expected finite numbers"),
+        (lambda path: write_inputs(path, element=-np.inf), "found -inf in an input, expected finite numbers"),
+    ],
+    ids=range(11),
+)
+def test_infer_refuses_wrong_inputs_before_it_runs(make, says: str, lpu: Lpu, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.npz"
+    make(inputs)
+    result = lpu("infer", DIGITS, inputs)
+    assert says in complaint(result) and not result.out
+
+
+def test_infer_runs_inputs_with_and_without_labels(lpu: Lpu, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.npz"
+    assert "2 inputs: " in lpu("infer", DIGITS, write_inputs(inputs)).out
+    assert "% as labelled" in lpu("infer", DIGITS, write_inputs(inputs, np.zeros(2, np.uint8))).out
+
+
+def test_too_large_a_tile_is_told_in_one_line(lpu: Lpu, tmp_path: Path) -> None:
+    source = tmp_path / "large.lpu"
+    source.write_text(".tile 8x16 wmem_words=100000000000000\nhalt\n")
+    assert complaint(lpu("asm", source)).startswith("not enough memory: ")
 
 
 def test_a_trace_of_an_engine_that_shows_nothing_is_refused(lpu: Lpu, tmp_path: Path) -> None:

@@ -410,6 +410,49 @@ def test_a_program_that_is_too_long_is_refused(tmp_path: Path) -> None:
     assert text.startswith("the program takes ") and text.endswith(" bundles, the 8x16 tile has 64")
 
 
+def damaged(network: Network, result: str, damage: Callable[[onnx.ModelProto], object], path: Path) -> str:
+    model = onnx.load(network.save(result, path))
+    damage(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(OnnxError) as refusal:
+        read_onnx(path)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda model: setattr(model.graph.output[0], "name", "gone"), "Graph output 'gone' is not an output of any"),
+        (lambda model: model.graph.node[-1].ClearField("input"), "has input size 0 not in range"),
+        (lambda model: model.graph.node.pop(0), "is not output of any previous nodes"),
+        (lambda model: setattr(model.graph.input[0].type.tensor_type, "elem_type", 99), "Invalid tensor data type 99"),
+        (lambda model: setattr(model.graph.initializer[0], "data_type", 99), "Invalid tensor data type 99"),
+        (lambda model: setattr(model.graph.initializer[0], "raw_data", b"a"), "raw_data size"),
+        (lambda model: model.graph.node[6].attribute.append(onnx.helper.make_attribute("strides", [0, 0])), "strides"),
+        (lambda model: setattr(model.graph.node[0], "domain", "com.me"), "(com.me.QuantizeLinear): not supported"),
+    ],
+)
+def test_a_damaged_network_is_told_in_one_line(damage, says: str, tmp_path: Path) -> None:
+    text = damaged(*conv(), damage, tmp_path / "network.onnx")
+    assert text.startswith(str(tmp_path)) and says in text and "\n" not in text
+
+
+def test_a_size_of_no_open_axis_is_refused(tmp_path: Path) -> None:
+    network, result = conv()
+    path = network.save(result, tmp_path / "network.onnx")
+    with pytest.raises(OnnxError, match="found sizes for height, open axes are none"):
+        read_onnx(path, {"height": 5})
+
+
+@pytest.mark.parametrize("cut", [0, 2, 40, -1])
+def test_a_truncated_network_is_refused(cut: int, tmp_path: Path) -> None:
+    network, result = conv()
+    path = network.save(result, tmp_path / "network.onnx")
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(OnnxError, match="found no (valid )?ONNX model"):
+        read_onnx(path)
+
+
 def test_no_onnx_file(tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     path.write_bytes(b"\xff\xffno model")

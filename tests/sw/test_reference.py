@@ -129,6 +129,18 @@ def test_greedy_ends_at_a_stop_id_and_at_the_end_of_the_context(random_model):
     assert len(greedy(model, [1] * 39, 100)) == 3
 
 
+@pytest.mark.parametrize("is_portable", [False, True])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("wq", "layer's input"), ("down", "layer's input"), ("final_norm", "logit"), ("classifier", "logit")],
+)
+def test_weights_that_lead_beyond_float32_are_refused(random_model, name, says, is_portable):
+    model = random_model(config(tied=False))
+    (model.layers[0] if hasattr(model.layers[0], name) else model).__dict__[name][:] = 3e38
+    with pytest.raises(ValueError, match=f"{says} is beyond float32: the model's weights are too large"):
+        FloatLlama(model, is_portable=is_portable).forward([1, 2])
+
+
 def test_refuses_what_does_not_fit(random_model):
     llama = FloatLlama(random_model(config()))
     llama.forward([1] * 41)

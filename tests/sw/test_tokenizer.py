@@ -188,6 +188,18 @@ def test_the_shipped_tokenizer_names_what_it_cannot_spell(story_llama):
         load_tokenizer(story_llama, CONFIG).encode("Café")
 
 
+@pytest.mark.parametrize("words", ["Whitespace", "Metaspace", None])
+def test_a_character_that_the_library_would_drop_is_named(words):
+    model = tokenizers.models.BPE({"a": 0, "b": 1, " ": 2, "\u2581": 3, "ab": 4}, [("a", "b")])
+    tokenizer = tokenizers.Tokenizer(model)
+    if words:
+        tokenizer.pre_tokenizer = getattr(tokenizers.pre_tokenizers, words)()
+    ours = HuggingFaceTokenizer(tokenizer.to_str().encode())
+    assert len(ours.encode("ab a")) >= 2
+    with pytest.raises(TokenizerError, match="the tokenizer cannot spell 'x'"):
+        ours.encode("ab xa")
+
+
 def test_an_empty_prompt_is_bos_alone(story_llama):
     assert load_tokenizer(story_llama, CONFIG).encode("") == [BOS]
 

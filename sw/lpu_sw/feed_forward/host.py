@@ -29,13 +29,15 @@ class Inference:
 def input_vectors(compiled: CompiledNetwork, x: np.ndarray) -> np.ndarray:
     """What the host writes for an input: float64 (words, rows).
 
-    x : of the network's type and shape, with or without the batch of 1. Raises ValueError for another.
+    x : of the network's type and shape, with or without the batch of 1, and finite. Raises ValueError for another.
     """
     (given,) = compiled.network.graph.inputs
     is_float = given.element is ElementType.FLOAT
     is_right_type = x.dtype.kind in "fiu" if is_float else x.dtype == np.int8
     if x.shape not in (given.shape, given.shape[1:]) or not is_right_type:
         raise ValueError(f"found an input {x.dtype}{format_shape(x.shape)}, expected {given.type}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"found {x[~np.isfinite(x)][0]} in an input, expected finite numbers")
     values: dict[Tensor, np.ndarray] = {given: x.reshape(given.shape).astype(np.float32 if is_float else np.int8)}
     for node in compiled.network.graph.regions[0].nodes:
         values[node.output] = _evaluated(node, values[node.inputs[0]])

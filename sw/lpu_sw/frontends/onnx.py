@@ -38,8 +38,8 @@ def read_onnx(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
 
     dims : sizes of the axes that the file leaves open, by the name that it has for them (else ``INPUT.AXIS``).
 
-    Raises OnnxError for a file that is no ONNX model or has what `OPERATORS` lacks, GraphError for shapes that do not
-    fit together, and OSError.
+    Raises OnnxError for a file that is no valid ONNX model or has what `OPERATORS` lacks and for a size of no open
+    axis, GraphError for shapes that do not fit together, and OSError.
     """
     try:
         import onnx
@@ -58,14 +58,25 @@ def read_onnx(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
         raise type(error)(f"{path}: {error}") from None
 
 
+def _expect_valid(model: "onnx.ModelProto") -> None:
+    """Raise OnnxError unless the model is what ONNX's own checker takes, shapes included."""
+    from onnx import checker, shape_inference
+
+    try:
+        checker.check_model(model, full_check=True)
+    except (checker.ValidationError, shape_inference.InferenceError, ValueError) as error:
+        raise OnnxError(f"found no valid ONNX model: {' '.join(str(error).split())}") from None
+
+
 class _Node:
     """A node of the file: its attributes as Python values."""
 
     def __init__(self, proto: "onnx.NodeProto") -> None:
         from onnx import helper
 
-        self.kind, self.inputs, self.outputs = proto.op_type, list(proto.input), list(proto.output)
-        self.name = proto.name or self.outputs[0]
+        self.kind = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+        self.inputs, self.outputs = list(proto.input), list(proto.output)
+        self.name = proto.name or "".join(self.outputs[:1])
         self._attributes: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
 
     def __str__(self) -> str:
@@ -97,10 +108,16 @@ class _Reader:
     def __init__(self, model: "onnx.ModelProto", name: str, dims: Mapping[str, int]) -> None:
         from onnx import helper, numpy_helper
 
+        nodes = [_Node(proto) for proto in model.graph.node]
+        unknown = [str(node) for node in nodes if node.kind not in OPERATORS]
+        if unknown:
+            raise OnnxError(f"{', '.join(unknown)}: not supported, expected operators are {', '.join(OPERATORS)}")
+        _expect_valid(model)
         self.graph = Graph(name)
         self.region: Region = self.graph.region("network")
         self._data = {proto.name: numpy_helper.to_array(proto) for proto in model.graph.initializer}
         self._tensors: dict[str, Tensor] = {}
+        open_axes: set[str] = set()
         for value in model.graph.input:
             if value.name in self._data:
                 continue
@@ -112,14 +129,13 @@ class _Reader:
             for axis, dimension in enumerate(tensor_type.shape.dim[1:], 1):
                 called = dimension.dim_param or f"{value.name}.{axis}"
                 sizes.append(dimension.dim_value or dims.get(called, 0))
+                open_axes |= set() if dimension.dim_value else {called}
                 if sizes[-1] < 1:
                     raise OnnxError(f"input {value.name}: axis {axis} has no known size, say which, as in "
                                     f"--dim {called}=32")  # fmt: skip
             self._tensors[value.name] = self.graph.input(value.name, tuple(sizes), _ELEMENTS[dtype])
-        nodes = [_Node(proto) for proto in model.graph.node]
-        unknown = [str(node) for node in nodes if node.kind not in OPERATORS]
-        if unknown:
-            raise OnnxError(f"{', '.join(unknown)}: not supported, expected operators are {', '.join(OPERATORS)}")
+        if needless := sorted(dims.keys() - open_axes):
+            raise OnnxError(f"found sizes for {', '.join(needless)}, open axes are {', '.join(open_axes) or 'none'}")
         for node in nodes:
             OPERATORS[node.kind](self, node)
         for value in model.graph.output:
@@ -176,6 +192,8 @@ def _padding(node: _Node, x: Tensor, window: tuple[int, int], strides: tuple[int
         return above, left, below, right
     if mode == "VALID":
         return 0, 0, 0, 0
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        raise OnnxError(f"{node}: found auto_pad {mode}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
     totals = [
         max(0, (-(-size // stride) - 1) * stride + length - size)
         for size, length, stride in zip(x.shape[2:], window, strides, strict=True)
@@ -227,7 +245,7 @@ def _average_pool(reader: _Reader, node: _Node) -> None:
 
 def _clip(reader: _Reader, node: _Node) -> None:
     bounds = [
-        float(reader.constant(node, index)) if reader.has(node, index) else default
+        float(reader.constant(node, index).item()) if reader.has(node, index) else default
         for index, default in ((1, -np.inf), (2, np.inf))
     ]
     reader.add(node, Clip(*bounds), reader.tensor(node, 0))

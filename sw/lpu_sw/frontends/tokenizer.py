@@ -227,7 +227,9 @@ class HuggingFaceTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._vocab_size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-        self._unknown = json.loads(contents)["model"].get("unk_token")
+        model = json.loads(contents)["model"]
+        self._unknown = model.get("unk_token")
+        self._drops = model.get("type") == "BPE" and self._unknown is None and not model.get("byte_fallback")
 
     @property
     def vocab_size(self) -> int:
@@ -245,6 +247,8 @@ class HuggingFaceTokenizer:
             raise TokenizerError(
                 f"character {error.start} of the text is not valid UTF-8: {text[error.start]!r}"
             ) from error
+        if dropped := self._dropped(text):
+            raise TokenizerError(f"the tokenizer cannot spell {dropped!r}")
         encoding = self._tokenizer.encode(text)
         if self._unknown in encoding.tokens:
             start, _ = encoding.offsets[encoding.tokens.index(self._unknown)]
@@ -252,6 +256,14 @@ class HuggingFaceTokenizer:
         if not encoding.ids:
             raise TokenizerError("the text is empty and the tokenizer puts no BOS in front of it")
         return encoding.ids
+
+    def _dropped(self, text: str) -> str | None:
+        """The first character, as the vocabulary has them, that the library would leave out without a word."""
+        normalise, split = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
+        text = normalise.normalize_str(text) if normalise else text
+        words = [word for word, _ in split.pre_tokenize_str(text)] if split else [text]
+        characters = "".join(words) if self._drops else ""
+        return next((one for one in characters if self._tokenizer.token_to_id(one) is None), None)
 
     def stream(self) -> TextStream:
         """Start decoding a sequence; special tokens have no text."""

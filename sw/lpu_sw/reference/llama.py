@@ -51,10 +51,11 @@ class FloatLlama:
         """Take the next token; float32 logits (vocab,) for the one after it."""
         return self.forward([token])[0]
 
+    @np.errstate(over="ignore", invalid="ignore")  # what overflows is found where it ends up
     def forward(self, tokens: Sequence[int]) -> np.ndarray:
         """Take the next n tokens at once; float32 logits (n, vocab), row i for the token after the i-th.
 
-        Raises ValueError when a token is outside the vocabulary or the context is full.
+        Raises ValueError when a token is outside the vocabulary, the context is full, or a number exceeds float32.
         """
         config, end = self.model.config, self.position + len(tokens)
         if end > config.max_positions:
@@ -74,7 +75,8 @@ class FloatLlama:
             hidden = hidden + self._feed_forward(index, layer, normed)
         self._observe("hidden", config.n_layers, hidden)
         self.position = end
-        return self._product(rms_norm(hidden, self.model.final_norm, config.norm_epsilon), self.model.classifier)
+        normed = rms_norm(hidden, self.model.final_norm, config.norm_epsilon)
+        return _finite(self._product(normed, self.model.classifier), "a logit")
 
     def _attend(self, index: int, layer: LlamaLayer, normed: np.ndarray) -> np.ndarray:
         """Attention of n new tokens over the cache and themselves: (n, dim) -> (n, query_dim)."""
@@ -167,9 +169,15 @@ def rotary_tables(config: LlamaConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rms_norm(hidden: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
-    """Divide by the root mean square over the last axis, then scale."""
-    mean_square = np.mean(hidden * hidden, axis=-1, keepdims=True)
+    """Divide by the root mean square over the last axis, then scale. Raises ValueError when that is not finite."""
+    mean_square = _finite(np.mean(hidden * hidden, axis=-1, keepdims=True), "the mean square of a layer's input")
     return hidden / np.sqrt(mean_square + np.float32(epsilon)) * weight
+
+
+def _finite(values: np.ndarray, what: str) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} is beyond {values.dtype}: the model's weights are too large")
+    return values
 
 
 def silu(values: np.ndarray, exp: Exp = np.exp) -> np.ndarray:
