@@ -1,4 +1,4 @@
-"""A Llama's (or Mixtral's) token as a graph: its position, its embedding, one layer that repeats, and the classifier."""
+"""A Llama's (or Mixtral's) token as a graph: position, embedding, one layer that repeats, classifier."""
 
 import numpy as np
 
