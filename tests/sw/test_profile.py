@@ -206,12 +206,14 @@ def test_the_memory_map_covers_every_word_once(made: str, request: pytest.Fixtur
 
 def test_the_page_is_well_formed_and_needs_nothing_else(token_figures: Profile, compiled: CompiledLlama) -> None:
     page = report(token_figures, compiled.stretches, "a <token>")
-    root = ElementTree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
+    root = ElementTree.fromstring(page.removeprefix("<!doctype html>"))
     assert [element.text for element in root.iter("title")][0] == "a <token>"
     assert not {element.tag for element in root.iter()} & {"script", "link", "img"}
     tips = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}title")]
     assert sum(tip.startswith("layer 1 / gate ") for tip in tips) > 0
     assert any(tip.startswith("layer 0 / keys.cache: words") for tip in tips)
+    listed = list(root.iter("details"))[0].iter("tr")
+    assert [row[1].text for row in listed] == ["holds", *(stretch.name for stretch in compiled.stretches)]
 
 
 @pytest.mark.parametrize("position", [-1, LAST + 1])

@@ -32,11 +32,13 @@ SHADES = ("#9cc3ec", "#a3d5ae", "#f0cf85", "#dfb4dd", "#e4b7a0", "#b9c4ce")
 STYLE = f"""
 body {{ font: 15px/1.45 Helvetica, Arial, "DejaVu Sans", sans-serif; color: {INK}; max-width: {WIDTH}px;
 margin: 2em auto; padding: 0 1em }}
-svg {{ width: 100%; height: auto; display: block }}
+svg {{ width: 100%; min-width: 900px; height: auto; display: block }}
+.picture {{ overflow-x: auto }}
 table {{ border-collapse: collapse; margin: 0.6em 0 }}
 td, th {{ padding: 0.15em 0.9em; border-bottom: 1px solid {FAINT}; text-align: left;
 font-variant-numeric: tabular-nums }}
 .number {{ text-align: right }}
+td.number {{ white-space: nowrap }}
 .key {{ display: inline-block; width: 0.9em; height: 0.9em; margin-right: 0.4em; vertical-align: -0.1em }}
 """
 
@@ -45,7 +47,9 @@ def report(profile: Profile, stretches: Sequence[Stretch], title: str) -> str:
     """The page."""
     return "\n".join([
         "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style></head>',
+        '<html lang="en"><head><meta charset="utf-8"/>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>",
         "<body>",
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(line)}</p>" for line in profile.lines()),
@@ -66,15 +70,23 @@ def report(profile: Profile, stretches: Sequence[Stretch], title: str) -> str:
         ),
         "<h2>Memory map</h2>",
         *_memory_map(stretches),
+        "<details><summary>Every stretch of the memories</summary>",
+        *_table(
+            ["memory", "holds", "from word", "to word", "words"],
+            [(s.memory.value, s.name, f"{s.first:,}", f"{s.first + s.words - 1:,}", f"{s.words:,}") for s in stretches],
+            2,
+        ),
+        "</details>",
         "</body></html>",
     ]) + "\n"  # fmt: skip
 
 
 def _svg(height: float, title: str, parts: Iterator[str]) -> Iterator[str]:
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" font-size="12">'
+    size = f'viewBox="0 0 {WIDTH} {height:g}" role="img" font-size="12"'
+    yield f'<div class="picture"><svg xmlns="http://www.w3.org/2000/svg" {size}>'
     yield f"<title>{escape(title)}</title>"
     yield from parts
-    yield "</svg>"
+    yield "</svg></div>"
 
 
 def _rect(x: float, y: float, width: float, height: float, fill: str, tip: str = "") -> str:
@@ -101,6 +113,7 @@ def _utilisation_parts(profile: Profile) -> Iterator[str]:
         what[stall.first : stall.first + stall.cycles] = number[stall.cause]
     bins = min(BINS, cycles)
     bounds = np.linspace(0, cycles, bins + 1).astype(int)
+    yield '<g shape-rendering="crispEdges">'  # no seams between bars
     for k in range(bins):
         part = what[bounds[k] : bounds[k + 1]]
         x, width = LEFT + PLOT * bounds[k] / cycles, PLOT * len(part) / cycles
@@ -110,6 +123,7 @@ def _utilisation_parts(profile: Profile) -> Iterator[str]:
                 height = (CHART - 10) * count / len(part)
                 y -= height
                 yield _rect(x, y, width, height, kinds[kind])
+    yield "</g>"
     for share in (0, 0.5, 1):
         yield _text(LEFT - 8, CHART - (CHART - 10) * share + 4, f"{share:.0%}", "end")
     for row, unit in enumerate(UNITS):
