@@ -173,6 +173,10 @@ def test_ignores_stored_rotary_frequencies(folder, edit_tensors):
             {"architectures": None, "model_type": "qwen3"},
             "the architecture is qwen3, supported: LlamaForCausalLM",
         ),
+        ({"architectures": "LlamaForCausalLM"}, "config.json has architectures = 'LlamaForCausalLM', expected a list"),
+        ({"model_type": "granite"}, "the architecture is LlamaForCausalLM, but the model_type granite"),
+        ({"rope_parameters": [1]}, "config.json has rope_parameters = [1], expected a dict"),
+        ({"tie_word_embeddings": "no"}, "config.json has tie_word_embeddings = 'no', expected a bool"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu', supported: 'silu'"),
         ({"attention_bias": True}, "attention_bias is True, supported: False"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling is {'type': 'linear'}, supported: None"),
@@ -253,6 +257,7 @@ def test_refuses_corrupt_weights(folder, change):
     [
         (b"{", "config.json is not valid JSON"),
         (b"\xff", "config.json is not valid JSON"),
+        (b"[" * 100_000, "config.json is not valid JSON"),
         (b"[]", "config.json holds a list, expected an object"),
     ],
 )

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
@@ -17,6 +17,8 @@ import safetensors
 from lpu_sw.model import LlamaConfig, LlamaModel, ModelError, split_heads
 
 __all__ = ["read_folder", "read_safetensors"]
+
+T = TypeVar("T")
 
 LLAMA, MIXTRAL = "LlamaForCausalLM", "MixtralForCausalLM"
 MODEL_TYPES = {"llama": LLAMA, "mixtral": MIXTRAL}
@@ -164,7 +166,7 @@ def _is_known(name: str, names: dict[str, str]) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path.name} is not valid JSON: {error}") from error
     if not isinstance(contents, dict):
         raise ModelError(f"{path.name} holds a {type(contents).__name__}, expected an object")
@@ -175,12 +177,14 @@ def _read_config(folder: Path) -> LlamaConfig:
     if not (folder / "config.json").is_file():
         raise ModelError(f"no config.json in {folder}, expected it beside the weights")
     options = _read_json(folder / "config.json")
-    (architecture, *_) = options.get("architectures") or [options.get("model_type")]
-    architecture = MODEL_TYPES.get(str(architecture), architecture)
+    model_type = options.get("model_type")
+    (architecture, *_) = _of_kind(options, "architectures", list) or [MODEL_TYPES.get(str(model_type), model_type)]
     if architecture not in DEFAULTS:
         raise ModelError(f"the architecture is {architecture}, supported: {', '.join(DEFAULTS)}")
+    if model_type is not None and MODEL_TYPES.get(str(model_type)) != architecture:
+        raise ModelError(f"the architecture is {architecture}, but the model_type {model_type}")
     options = DEFAULTS[architecture] | options
-    rope = options.get("rope_parameters") or {}
+    rope = _of_kind(options, "rope_parameters", dict) or {}
     if rope.get("rope_type", "default") != "default":
         raise ModelError(f"rope_type is {rope['rope_type']!r}, supported: 'default'")
     for name, allowed in FIXED_OPTIONS.items():
@@ -203,7 +207,7 @@ def _read_config(folder: Path) -> LlamaConfig:
         rope_theta=_number(rope if "rope_theta" in rope else options, "rope_theta"),
         norm_epsilon=_number(options, "rms_norm_eps"),
         rope_pairs="half",
-        tied=bool(options.get("tie_word_embeddings", False)),
+        tied=_of_kind(options, "tie_word_embeddings", bool) or False,
         bos_id=bos_ids[0] if bos_ids else None,
         stop_ids=_token_ids(special, "eos_token_id", 2),
         **_experts(options if architecture == MIXTRAL else {}),
@@ -218,6 +222,14 @@ def _experts(options: dict[str, Any]) -> dict[str, int]:
     if n_experts < 1:
         raise ModelError(f"config.json has num_local_experts = {n_experts}, expected at least 1")
     return {"n_experts": n_experts, "experts_per_token": _integer(options, "num_experts_per_tok")}
+
+
+def _of_kind(options: dict[str, Any], name: str, kind: type[T]) -> T | None:
+    """An option of config.json that is of one kind, or left out."""
+    value = options.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise ModelError(f"config.json has {name} = {value!r}, expected a {kind.__name__}")
+    return value
 
 
 def _number(options: dict[str, Any], name: str, default: float | None = None) -> float:

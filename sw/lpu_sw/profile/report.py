@@ -39,6 +39,7 @@ td, th {{ padding: 0.15em 0.9em; border-bottom: 1px solid {FAINT}; text-align: l
 font-variant-numeric: tabular-nums }}
 .number {{ text-align: right }}
 td.number {{ white-space: nowrap }}
+@media (max-width: 600px) {{ td, th {{ padding: 0.15em 0.35em; overflow-wrap: anywhere }} }}
 .key {{ display: inline-block; width: 0.9em; height: 0.9em; margin-right: 0.4em; vertical-align: -0.1em }}
 """
 
