@@ -93,11 +93,15 @@ def _write_json(path: Path | None, contents: dict[str, Any]) -> None:
         path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
 
 
-def _make_folder_of(path: Path | None) -> None:
-    """Find out before a long run, not after it, that its results have no place."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
+def _make_room_for(*paths: Path | None) -> None:
+    """Find out before a long run, not after it, that its results have no place; make their folders."""
+    for path in paths:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not path.exists()
+            path.open("ab").close()
+            if is_new:
+                path.unlink()
 
 
 @_commands.command()
@@ -127,8 +131,7 @@ def run(
         plan.engine.port, plan.engine.baud = port, baud
     elif port is not None:
         raise EngineError(f"engine {engine} has no serial port: use --engine board")
-    for file in (json_file, trace):
-        _make_folder_of(file)
+    _make_room_for(json_file, trace)
     for line in plan.lines():
         typer.echo(line)
     possible = plan.positions - len(plan.job.request.prompt) + 1
@@ -167,7 +170,7 @@ def infer(
     json_file: JsonOption = None,
 ) -> None:
     """Run a feed-forward network over a file of inputs, in a number of cycles that is printed before it starts."""
-    _make_folder_of(json_file)
+    _make_room_for(json_file)
     given = read_inputs(inputs)
     x = given.x[:limit]
     plan = NetworkRun(network, find_tile(tile), _sizes(dim))
@@ -202,7 +205,7 @@ def evaluation(
 ) -> None:
     """Next-token loss on held-out text, against float32, and how often the two choose alike."""
     shape = find_tile(tile)
-    _make_folder_of(json_file)
+    _make_room_for(json_file)
     if layers:
         figures = evaluate_layers(model, text, shape, limit, tokenizer)
         typer.echo(f"relative error against float32, mean of {figures['tokens']} tokens, after")
@@ -244,6 +247,7 @@ def compile_(
     """
     if output is None and dumped is None:
         raise ValueError("nothing to do, expected --output FILE, --dump PASS or both")
+    _make_room_for(output)
     opened = open_model(model, tile, context, tokenizer, _sizes(dim))
     if dumped is not None:
         typer.echo(opened.dump(dumped))
@@ -284,6 +288,7 @@ def asm(
     const: ConstantOption = None,
 ) -> None:
     """Assemble a program and prove its timing."""
+    _make_room_for(output)
     program = assemble_file(source, find_tile(tile) if tile else None, constants=_constants(const or []))
     if output is not None:
         Image.from_program(program).save(output)
@@ -340,7 +345,7 @@ def benchmark(
     pairs = [(model, tile) for model in chosen for tile in tiles or BENCH_TILES]
     if not models and not tiles:
         pairs += [(MIXTURE, tile) for tile in MIXTURE_TILES]
-    _make_folder_of(json_file)
+    _make_room_for(json_file)
     figures = bench(pairs, tokens, rtl_tokens, typer.echo)
     _write_json(json_file, figures)
     table = figures_table(figures)
@@ -367,8 +372,7 @@ def profiling(
     write: Annotated[Path | None, typer.Option(help="Page whose stall table of this model is written anew.")] = None,
 ) -> None:
     """Show where the cycles of one token, or of one input of a network, go, without running anything."""
-    for file in (json_file, trace, html):
-        _make_folder_of(file)
+    _make_room_for(json_file, trace, html)
     opened = open_model(model, tile, context, tokenizer, _sizes(dim))
     shown = opened.profile(position, prefill)
     for line in shown.lines():

@@ -168,6 +168,15 @@ def test_check_refuses_a_read_that_comes_too_early(lpu: Lpu, tmp_path: Path) -> 
     assert result.out.endswith("1 violations\n")
 
 
+def test_the_folder_of_a_result_is_made_and_nothing_is_left_where_none_comes(lpu: Lpu, tmp_path: Path) -> None:
+    image, wrong = tmp_path / "new" / "kernel.lpuimg", tmp_path / "wrong.lpu"
+    assert lpu("asm", KERNEL, "-o", image).status == 0
+    wrong.write_text("lj\n")
+    assert lpu("asm", wrong, "-o", tmp_path / "wrong.lpuimg").status == 2
+    assert not (tmp_path / "wrong.lpuimg").exists()
+    assert "Is a directory" in complaint(lpu("compile", "--model", DIGITS, "-o", tmp_path))
+
+
 def test_a_folder_that_cannot_be_made_is_told_before_the_run(lpu: Lpu, story_llama: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file" / "x.json", tmp_path):
