@@ -36,22 +36,24 @@ def models_folder() -> Path:
     return Path(os.environ.get("LPU_MODELS", REPOSITORY.parent / "shared" / "models"))
 
 
+def not_shipped(models: Path, name: str) -> Path:
+    """A folder that is looked for in ``LPU_MODELS``; the test is skipped when it is absent."""
+    folder = models / name
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder} (set LPU_MODELS to the folder that holds {name})")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def stories260k(models_folder: Path) -> Path:
-    """Folder of Karpathy's stories260K, which is not shipped: looked for in ``LPU_MODELS``, skipped when absent."""
-    folder = models_folder / "stories260K"
-    if not folder.is_dir():
-        pytest.skip(f"needs {folder} (set LPU_MODELS to the folder that holds stories260K)")
-    return folder
+    """Folder of Karpathy's stories260K."""
+    return not_shipped(models_folder, "stories260K")
 
 
 @pytest.fixture(scope="session")
 def mlperf_tiny(models_folder: Path) -> Path:
-    """Folder of two int8 networks of MLPerf Tiny, which are not shipped: looked for in ``LPU_MODELS``."""
-    folder = models_folder / "mlperf-tiny"
-    if not folder.is_dir():
-        pytest.skip(f"needs {folder} (set LPU_MODELS to the folder that holds mlperf-tiny)")
-    return folder
+    """Folder of two int8 networks of MLPerf Tiny."""
+    return not_shipped(models_folder, "mlperf-tiny")
 
 
 @pytest.fixture(scope="session", params=["pretrainedResnet_quant", "kws_ref_model"], ids=["ResNet-8", "DS-CNN"])
