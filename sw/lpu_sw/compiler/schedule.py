@@ -92,11 +92,22 @@ def _placed(steps: Sequence[Step], problem: Problem, order: Sequence[int], issue
     return Piece([steps[i] for i in order], variants, [issue[i] - first for i in order])
 
 
-def straight(isa: BundleFormat, steps: Sequence[Step], registers: Sequence[int]) -> Piece:
-    """Schedule a piece that nothing before it is known of."""
-    problem = Problem([_uses(isa, steps, registers)])
-    issue = problem.schedule()
-    return _placed(steps, problem, sorted(range(len(issue)), key=issue.__getitem__), issue)
+def straight(isa: BundleFormat, steps: Sequence[Step], registers: Sequence[int], before: Sequence[Step] = ()) -> Piece:
+    """Schedule a piece. ``before``: the step ahead of it that it waits for; without one, nothing before it is known."""
+    steps = [*before, *steps]
+    uses = _uses(isa, steps, registers)
+    problem = Problem([uses], _issued(steps, uses) if before else None)
+    return _placed(steps, problem, problem.order(), problem.schedule())
+
+
+def _issued(steps: Sequence[Step], uses: Sequence[Use]) -> dict[int, int]:
+    """When the first step was issued if cycle 0 is where the first matmul or pass behind it can be."""
+    first = next(i for i, step in enumerate(steps) if i and step.operations.keys() & {"mxm", "vxm"})
+    return {0: -dependences(uses[: first + 1])[first][0]}
+
+
+def _last_pass(steps: Sequence[Step]) -> Step:
+    return next(step for step in reversed(steps) if "vxm" in step.operations)
 
 
 def _layer_steps(layout: Layout, limit: int) -> list[Step]:
@@ -115,11 +126,9 @@ class Body:
         self.limit = limit
         self.way_out = BRANCH if limit < layout.context else 0
         steps = _layer_steps(layout, limit)
-        steps = [next(step for step in reversed(steps) if "vxm" in step.operations), *steps]
+        steps = [_last_pass(steps), *steps]
         variants = [[_uses(isa, steps, registers) for registers in cases] for cases in buckets]
-        # Cycle 0 is where the first operation that waits for the hidden state's first block can issue.
-        first = next(i for i, step in enumerate(steps) if "mxm" in step.operations)
-        before = {0: -dependences(variants[0][0][: first + 1])[first][0]}
+        before = _issued(steps, variants[0][0])
         problems = [Problem(cases, before) for cases in variants]
         # Longer walks overlap where shorter ones do not: one order has to serve them all.
         for problem in problems:
@@ -203,5 +212,5 @@ def schedule(layout: Layout) -> Schedule:
     steps = [*position_steps(layout, bucket, row, [body.limit for body in bodies[:-1]]), *angles]
     return Schedule(
         bucket, row, straight(isa, steps, longest), straight(isa, prologue, longest), bodies,
-        straight(isa, [*classifier, *steps], longest),
+        straight(isa, [*classifier, *steps], longest, [_last_pass(_layer_steps(layout, layout.context))]),
     )  # fmt: skip
