@@ -1,9 +1,10 @@
 """Bundle fetch: program and timing memory, the program counter and the countdown to the next issue.
 
-The bundle at issue stands in a register, and so does what is decoded of it ahead: block RAM, decoding and issue do not
-fit into one cycle. The cycle of an issue is known a cycle ahead, so the bundle that stands at issue in two cycles is
-``pc`` plus the issues of this cycle and of the next; the program gives the one behind it, the timing memory its own
-distance. Both memories are plain pipelines without clock enables, and a new timing base acts as soon as it is written.
+The bundle at issue stands in a register, and so do its distance and what is decoded of it ahead: block RAM, decoding
+and issue do not fit into one cycle. The cycle of an issue is known a cycle ahead, so the bundle that stands at issue in
+two cycles is ``pc`` plus the issues of this cycle and of the next; the memories give the one behind it, and its
+distance. Both are plain pipelines without clock enables. After a new timing base the next bundle is fetched anew, as
+after a branch.
 """
 
 from amaranth import Cat, Module, Mux, Signal, Value
@@ -13,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.host import TIMING_BITS
-from lpu_isa.icu import BRANCH, TIMING
+from lpu_isa.icu import BRANCH
 
 from .beats import BeatMemory, BeatWrite
 from .interfaces import MemoryRead, slot_layout
@@ -42,7 +43,7 @@ class Fetch(wiring.Component):
     hold : In(1)                    This cycle does not count towards the next issue.
     redirect, target : In           The bundle after the one that was issued a cycle ago is ``target``, at least BRANCH
                                     cycles after it; ``bundles`` means past the end.
-    timing_base : In                Its value in a cycle is used for issues from two cycles later on.
+    timing_base : In                A change comes with a redirection.
     issue : Out(1)                  ``bundle`` is to be issued in this cycle.
     pc, past_end : Out              Its number, or that there is no such bundle.
     bundle : Out                    Its bits.
@@ -53,7 +54,7 @@ class Fetch(wiring.Component):
     """
 
     def __init__(self, config: TileConfig, technology: Technology = Technology.GENERIC) -> None:
-        assert BRANCH >= 4 and TIMING >= 3  # redirect, two cycles of memory, register; base, two cycles of memory
+        assert BRANCH >= 4  # redirect, two cycles of memory, register
         self.config = config
         self.technology = technology
         self.format = BundleFormat(config)
@@ -100,13 +101,14 @@ class Fetch(wiring.Component):
 
         # `issue_next` comes late: what it chooses between is ready.
         after = (pc + 1)[: len(pc)]
-        behind = (after + self.issue)[: len(pc)]
+        behind, behind_next = (after + self.issue)[: len(pc)], (pc + 2 + self.issue)[: len(pc)]
         first = Mux(begins, 0, self.target)
-        own, next_own = _sum(self.timing_base, pc, self.issue), _sum(self.timing_base, after, self.issue)
-        for memory, host, address in (
-            (program, self.program_read, Mux(refills, first, Mux(issue_next, behind + 1, behind))),
-            (timing, self.timing_read, Mux(issue_next, next_own, own)),
+        base = self.timing_base
+        for memory, host, at_first, at_behind, at_behind_next in (
+            (program, self.program_read, first, behind, behind_next),
+            (timing, self.timing_read, base + first, _sum(base, after, self.issue), _sum(base, pc + 2, self.issue)),
         ):
+            address = Mux(refills, at_first, Mux(issue_next, at_behind_next, at_behind))
             m.d.comb += [
                 memory.read.enable.eq(1),
                 memory.read.address.eq(Mux(self.running, address, host.address)),
@@ -114,23 +116,37 @@ class Fetch(wiring.Component):
             ]
 
         header = Signal(slot_layout(self.format.header))
-        remaining = Signal(TIMING_BITS)  # from this cycle to the next issue, unless one is taking place
-        left = Signal(TIMING_BITS)
+        distance = Signal(TIMING_BITS)
+        distance_is_1 = Signal()
         m.d.comb += [
-            header.eq(self.bundle[: self.format.header.bits]),
-            self.distance.eq(Mux(header.timed, timing.read.data, header.wait)),
+            header.eq(self.coming[: self.format.header.bits]),
+            distance.eq(Mux(header.timed, timing.read.data, header.wait)),
+        ]
+        with m.If(self.loads):
+            m.d.sync += [self.distance.eq(distance), distance_is_1.eq(distance == 1)]
+
+        remaining = Signal(TIMING_BITS)  # from this cycle to the next issue, unless one is taking place
+        remaining_is_1 = Signal()
+        left = Signal(TIMING_BITS)
+        left_is_1 = Signal()
+        m.d.comb += [
             left.eq(Mux(self.issue, self.distance, remaining)),
-            issue_next.eq(self.running & ~self.stop & ~self.hold & (left == 1)),
+            left_is_1.eq(Mux(self.issue, distance_is_1, remaining_is_1)),
+            issue_next.eq(self.running & ~self.stop & ~self.hold & left_is_1),
             self.pc.eq(pc),
             self.past_end.eq(pc == config.bundles),
         ]
-        m.d.sync += [self.issue.eq(issue_next), remaining.eq(Mux(self.hold, left, left - 1))]
+        m.d.sync += [
+            self.issue.eq(issue_next),
+            remaining.eq(Mux(self.hold, left, left - 1)),
+            remaining_is_1.eq(Mux(self.hold, left_is_1, left == 2)),
+        ]
         with m.If(self.issue):
             m.d.sync += pc.eq(pc + 1)
         with m.If(self.redirect):
             m.d.sync += pc.eq(self.target)
         with m.If(self.start):
-            m.d.sync += [pc.eq(0), remaining.eq(_START)]
+            m.d.sync += [pc.eq(0), remaining.eq(_START), remaining_is_1.eq(0)]
         return m
 
 

@@ -244,11 +244,13 @@ class Icu(wiring.Component):
         # A target outside the program becomes the bundle past the end, which is a fault when it comes to issue.
         outside = imm[address_bits(self.config.bundles) :].any()
         m.d.sync += [
-            fetch.redirect.eq(branches | (does[IcuOp.END] & loops.again)),
-            fetch.target.eq(Mux(does[IcuOp.END], loops.top, Mux(outside, self.config.bundles, imm.as_unsigned()))),
+            fetch.redirect.eq(branches | (does[IcuOp.END] & loops.again) | does[IcuOp.TIMING]),
+            fetch.target.eq(Mux(outside, self.config.bundles, imm.as_unsigned())),
         ]
+        with m.If(does[IcuOp.END]):
+            m.d.sync += fetch.target.eq(loops.top)
         with m.If(does[IcuOp.TIMING]):
-            m.d.sync += fetch.timing_base.eq(total)
+            m.d.sync += [fetch.timing_base.eq(total), fetch.target.eq(fetch.pc + 1)]
 
     def _compute(self, m: Module, does: dict, icu: data.View, rs: Signal, rt: Signal) -> data.View:
         """Integer results: computed in the cycle of issue, written in the next."""

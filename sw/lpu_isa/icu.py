@@ -12,7 +12,7 @@ from .config import TileConfig
 from .fields import Access, Claim, Field, Slot, Use, register_field
 from .tables import Function
 
-__all__ = ["ALU", "BRANCH", "BRANCHES", "LANE", "LOOP_DEPTH", "SCALAR_FUNCTION", "TIMING", "IcuOp", "slot", "use"]
+__all__ = ["ALU", "BRANCH", "BRANCHES", "LANE", "LOOP_DEPTH", "REFETCHES", "SCALAR_FUNCTION", "IcuOp", "slot", "use"]
 
 ALU = 1
 """Cycle, after issue, in which an integer result is written (so it is read from the next cycle on)."""
@@ -21,9 +21,7 @@ SCALAR_FUNCTION = 9
 LANE = 4
 """The same for a lane of a memory; the memory is addressed in cycle 1."""
 BRANCH = 4
-"""Smallest distance to the next bundle after a branch, jump or end of loop, taken or not."""
-TIMING = 4
-"""Smallest distance from a ``timing`` operation to the first bundle whose distance comes from timing memory."""
+"""Smallest distance to the next bundle after an operation of `REFETCHES`, taken or not."""
 LOOP_DEPTH = 4
 """Nested hardware loops."""
 
@@ -57,6 +55,8 @@ class IcuOp(IntEnum):
 
 BRANCHES = (IcuOp.JUMP, IcuOp.BEQ, IcuOp.BNE, IcuOp.BLT, IcuOp.BGE)
 """Operations whose ``imm`` is a bundle number."""
+REFETCHES = (*BRANCHES, IcuOp.END, IcuOp.TIMING)
+"""Operations that change which bundle comes next, or its distance: it is fetched anew."""
 
 _READS_RS = {IcuOp.ADDI, IcuOp.ADD, IcuOp.SUB, IcuOp.ANDI, IcuOp.SHL, IcuOp.SHR, IcuOp.FUNCTION, IcuOp.VLANE,
              IcuOp.SLANE, IcuOp.LOOP, IcuOp.BEQ, IcuOp.BNE, IcuOp.BLT, IcuOp.BGE, IcuOp.TIMING, IcuOp.SEND}  # fmt: skip

@@ -20,7 +20,7 @@ import numpy as np
 from lpu_isa.bundle import Bundle, BundleFormat
 from lpu_isa.config import TileConfig
 from lpu_isa.fields import REGISTERS, Operation
-from lpu_isa.icu import BRANCH, BRANCHES, LOOP_DEPTH, TIMING, IcuOp
+from lpu_isa.icu import BRANCH, BRANCHES, LOOP_DEPTH, REFETCHES, IcuOp
 from lpu_isa.mxm import TRACKERS
 from lpu_isa.tables import Function
 from lpu_isa.vxm import Gain, Quantise, Reduce, Source
@@ -191,8 +191,8 @@ class _Checker:
         self._claimed: dict[str, _Claimed] = {}
         self._busy_until = NEVER
         self._busy_pc = 0
-        self._branch: tuple[int, int] | None = None
-        self._timing: tuple[int, int] | None = None
+        self._refetch: tuple[int, int] | None = None
+        self._has_timing_base = False
 
     def _operations_of(self, bundle: Bundle) -> dict[str, dict[str, int]]:
         """All field values of the operations that are no NOP, by slot."""
@@ -304,24 +304,20 @@ class _Checker:
             self._add(Kind.RUNNING, pc, f"{text}{self._busy_until}", self._busy_pc, now)
 
     def _check_distances(self, pc: int, now: int) -> None:
-        """Distances after branches and after TIMING, at the bundle that comes after them."""
-        if self._branch is not None:
-            branch_pc, cycle = self._branch
+        """The distance after an operation of `REFETCHES`, at the bundle that comes next, and whether it is known."""
+        if self._refetch is not None:
+            issuer, cycle = self._refetch
             if now - cycle < BRANCH:
-                text = f"{self._at(branch_pc)} branches and the next bundle issues {now - cycle} cycles later, "
-                self._add(Kind.WAIT, branch_pc, text + f"must be {BRANCH} or more", pc, now)
+                name = IcuOp(self._operations[issuer]["icu"]["op"]).name.lower()
+                text = f"{self._at(issuer)} issues {name} and the next bundle comes {now - cycle} cycles later, "
+                self._add(Kind.WAIT, issuer, text + f"must be {BRANCH} or more", pc, now)
         icu_op = self._operations[pc].get("icu", {"op": IcuOp.NOP})["op"]
-        self._branch = (pc, now) if icu_op in BRANCHES or icu_op == IcuOp.END else None
-        if self.program[pc].timed:
-            if self._timing is None:
-                text = f"{self._at(pc)} takes its distance from timing memory, no timing operation comes before it"
-                self._add(Kind.WAIT, pc, text)
-            elif now - self._timing[1] < TIMING:
-                text = f"{self._at(pc)} takes its distance from timing memory {now - self._timing[1]} cycles after "
-                text += f"{self._at(self._timing[0])} sets its base, must be {TIMING} or more"
-                self._add(Kind.WAIT, pc, text, self._timing[0], now)
+        self._refetch = (pc, now) if icu_op in REFETCHES else None
+        if self.program[pc].timed and not self._has_timing_base:
+            text = f"{self._at(pc)} takes its distance from timing memory, no timing operation comes before it"
+            self._add(Kind.WAIT, pc, text)
         if icu_op == IcuOp.TIMING:
-            self._timing = (pc, now)
+            self._has_timing_base = True
 
     def _pattern(self, pc: int, slot: str, values: dict[str, int]) -> _Pattern:
         """Made once for the values of the registers that the operation names."""

@@ -2,8 +2,8 @@
 
 They fill the chip, and lie in a few lines across it. nextpnr's placers move logic freely, then put these cells on what
 sites are left; rows of the matrix unit end up all over the chip, and their wires with them. So their sites are chosen
-here: the matrix unit's rows at either side, each with a line of block RAMs and the multipliers beside it, and the
-vector unit in the strip between.
+here: the matrix unit's rows at either side, each with a line of block RAMs and the multipliers beside it, the vector
+unit in the strip between, and the sequencer below one side.
 """
 
 import json
@@ -36,7 +36,7 @@ _ROWS: tuple[tuple[dict[int, range], tuple[tuple[int, int], ...]], ...] = (
     ({82: _STRIP, 70: _STRIP[:8]}, ((58, 6), (58, 7), (58, 8), (58, 9))),
 )
 """Of each row of the matrix unit: its block RAMs, and line and group of the multipliers of each four columns. The last
-one's RAMs lie in the strip, and leave the right end of their line, with room around it, to sequencer and host."""
+one's RAMs lie in the strip, and leave the right end of their line, with room around it, to the sequencer."""
 _LANES = ((10, (0, 1, 5, 4)), (34, (2, 3, 7, 6)))
 """Lanes of the vector unit, by the line of their multipliers, which lie in the strip."""
 _TABLES = (0, 2, None, 1, 3, None, None, 5, 7, None, 4, 6)
@@ -65,7 +65,7 @@ def floorplan(made: Path, top: str) -> bool:
 
 def _plain(name: str) -> str:
     """A cell's name from the tile on, without the numbers that Amaranth adds to names that it finds taken."""
-    return re.sub(r"\$\d+", "", re.sub(r"^.*?(?=(?:mxm|wmem|vmem|smem|vxm)\.)", "", name))
+    return re.sub(r"\$\d+", "", re.sub(r"^.*?(?=(?:mxm|wmem|vmem|smem|vxm|icu|host)\.)", "", name))
 
 
 def _site(line: int, at: int, kinds: tuple[tuple[int, str], ...]) -> str:
@@ -78,6 +78,7 @@ def _sites() -> Iterator[tuple[str, str]]:
     """Names, as `_plain` makes them, and sites."""
     yield from _of_matrix_unit()
     yield from _of_vector_unit()
+    yield from _of_sequencer()
 
 
 def _of_matrix_unit() -> Iterator[tuple[str, str]]:
@@ -100,10 +101,23 @@ def _of_vector_unit() -> Iterator[tuple[str, str]]:
         units = [f"vxm.lane{lane}.{unit}" for lane in lanes for unit in ("multiply", "function", "gain")]
         for at, unit in zip(_STRIP, units, strict=True):
             yield f"{unit}.multiplier.multiplier", _site(line, at, _MULTIPLIERS)
-    scales = iter(f"smem.copy0.ebrs.from0_slice{first}" for first in range(0, 16, _PER_GROUP))
+    scales = iter(f"smem.copy0.ebrs.from0_slice{_PER_GROUP * word}" for word in range(6))
     for at, lane in zip(_STRIP, _TABLES, strict=True):
         name = next(scales) if lane is None else f"vxm.lane{lane}.function.table"
         yield f"{name}.ebr", _site(22, at, _RAMS)
     vectors = [f"vmem.copy{copy}.ebrs.from0_slice{_PER_GROUP * word}" for word in range(6) for copy in range(2)]
     for at, name in zip(_STRIP, vectors, strict=True):
         yield f"{name}.ebr", _site(46, at, _RAMS)
+    for at, name in zip(_STRIP[8:], scales, strict=False):
+        yield f"{name}.ebr", _site(70, at, _RAMS)
+
+
+def _of_sequencer() -> Iterator[tuple[str, str]]:
+    """Timing memory in the middle of the program: both are addressed by what both hold. Outermost the scalar
+    functions, which nothing waits for."""
+    program = [f"icu.fetch.program.beat{beat}_bank0" for beat in range(14)]
+    timings = [f"icu.fetch.timing.beat0_bank{bank}" for bank in range(4)]
+    functions = "icu.functions.lookup"
+    for at, name in zip(reversed(_RIGHT), (*program[:7], *timings, *program[7:], f"{functions}.table"), strict=False):
+        yield f"{name}.ebr", _site(82, at, _RAMS)
+    yield f"{functions}.multiplier.multiplier", _site(58, _RIGHT[0], _MULTIPLIERS)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from lpu_isa.icu import LANE, SCALAR_FUNCTION, TIMING, IcuOp
+from lpu_isa.icu import BRANCH, LANE, SCALAR_FUNCTION, IcuOp
 from lpu_isa.tables import Function
 from lpu_sw.asm import Program
 from lpu_sw.asm.builder import Builder
@@ -74,12 +74,12 @@ def control_program(config, rng: random.Random) -> Program:
             b.label(skipped)
     base = rng.randrange(config.timings // 2)
     for step in range(3):
-        b.bundle(icu={"op": "timing", "rs": 0, "imm": base + step}, wait=TIMING)
+        b.bundle(icu={"op": "timing", "rs": 0, "imm": base + step}, wait=BRANCH)
         for _ in range(5):
             b.bundle(icu={"op": "send", "rs": sum_}, timed=True)
-    # A new base while single-cycle bundles issue, the first timed one as early as it may be.
-    b.bundle(icu={"op": "timing", "rs": 0, "imm": base})
-    for _ in range(TIMING - 1):
+    # A new base, then single-cycle bundles before the first timed one.
+    b.bundle(icu={"op": "timing", "rs": 0, "imm": base}, wait=BRANCH)
+    for _ in range(3):
         b.bundle(icu={"op": "send", "rs": sum_})
     b.bundle(icu={"op": "send", "rs": high}, timed=True)
     b.bundle(icu={"op": "send", "rs": high}, timed=True)

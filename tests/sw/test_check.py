@@ -6,7 +6,7 @@ import pytest
 from lpu_isa.bundle import Bundle
 from lpu_isa.config import SHAPES
 from lpu_isa.fields import Operation
-from lpu_isa.icu import BRANCH, TIMING, IcuOp
+from lpu_isa.icu import BRANCH, IcuOp
 from lpu_isa.mxm import Clear, MxmOp
 from lpu_isa.sxm import SxmOp
 from lpu_isa.vxm import Add, Gain, Multiply, Quantise, Reduce, Source, VxmOp, Write
@@ -195,8 +195,8 @@ def test_branches_need_their_distance_taken_or_not():
 def test_timed_bundles_need_a_timing_base():
     timed = bundle(timed=True)
     timings = [20] * 8
-    assert found(icu(IcuOp.TIMING, TIMING, imm=0), timed, timings=timings) == []
-    assert found(icu(IcuOp.TIMING, TIMING - 1, imm=0), timed, timings=timings) == [(Kind.WAIT, 1, 0)]
+    assert found(icu(IcuOp.TIMING, BRANCH, imm=0), timed, timings=timings) == []
+    assert found(icu(IcuOp.TIMING, BRANCH - 1, imm=0), timed, timings=timings) == [(Kind.WAIT, 0, 1)]
     assert found(timed, timings=timings) == [(Kind.WAIT, 0, None)]
 
 

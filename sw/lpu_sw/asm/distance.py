@@ -9,11 +9,6 @@ from lpu_isa.fields import REGISTERS
 __all__ = ["cycles_until_done"]
 
 _COUNTS = ("count", "inner", "outer")
-_SMALLEST = {
-    **dict.fromkeys(icu.BRANCHES, icu.BRANCH),
-    icu.IcuOp.END: icu.BRANCH,
-    icu.IcuOp.TIMING: icu.TIMING,
-}
 
 
 def cycles_until_done(layout: BundleFormat, bundle: Bundle, largest: Mapping[int, int] | None = None) -> int:
@@ -38,8 +33,8 @@ def cycles_until_done(layout: BundleFormat, bundle: Bundle, largest: Mapping[int
             most = layout.slots[name].by_name[count].high
             if not 1 <= values[count] + registers[number] <= most:
                 raise ValueError(f"{count} is {values[count] + registers[number]}, not from 1 to {most}")
-        if name == "icu":
-            cycles = max(cycles, _SMALLEST.get(icu.IcuOp(values["op"]), 1))
+        if name == "icu" and values["op"] in icu.REFETCHES:
+            cycles = max(cycles, icu.BRANCH)
         use = layout.use(operation, registers)
         for touched in (*use.accesses, *use.claims):
             cycles = max(cycles, int(touched.cycle.max()) + 1)

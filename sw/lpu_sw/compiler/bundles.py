@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from lpu_isa.bundle import Bundle
 from lpu_isa.fields import Operation
-from lpu_isa.icu import ALU, BRANCH, TIMING, IcuOp
+from lpu_isa.icu import ALU, BRANCH, IcuOp
 
 from .layout import Layout
 from .registers import Register
@@ -102,9 +102,9 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
             w.icu("a longer context?", IcuOp.BGE, BRANCH, f"layers below {bodies[k + 1].limit}", rs=r.POSITION,
                   rt=r.HEAD + 1 + k)  # fmt: skip
             at += BRANCH
-        first = max(at + TIMING, at + 2, *(joined(prologue, piece) for piece in body.pieces))
-        w.icu("timing row", IcuOp.TIMING, 1, rs=r.HEAD, imm=-(len(w.bundles) + 2))
-        w.icu("layers", IcuOp.LOOP, first - at - 1, imm=layout.rounds)
+        first = max(at + BRANCH + 1, *(joined(prologue, piece) for piece in body.pieces))
+        w.icu("timing row", IcuOp.TIMING, BRANCH, rs=r.HEAD, imm=-(len(w.bundles) + 2))
+        w.icu("layers", IcuOp.LOOP, first - at - BRANCH, imm=layout.rounds)
         for step in body.pieces[0].steps:
             w.put(step.name, Bundle(timed=True, operations=step.operations))
         w.put("end of layer", Bundle(timed=True, operations={"icu": Operation("icu", {"op": IcuOp.END})}))
