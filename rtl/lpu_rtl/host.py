@@ -94,7 +94,6 @@ class Host(wiring.Component):
         clamped, sum_ = Signal(32), Signal(33)
         m.d.comb += sum_.eq(clamped + self.clamped)
         m.d.sync += clamped.eq(Mux(begins, 0, Mux(sum_[-1], 0xFFFF_FFFF, sum_)))
-        # All units have a say in whether the tile runs, so that it is known late in a cycle, and used in the next.
         occupied = Signal()
         m.d.sync += occupied.eq(self.running | self.start)
         self._read(m, occupied, clamped, inbox, outbox)
@@ -148,6 +147,8 @@ class Host(wiring.Component):
             self.read.address.eq(address),
         ]
 
+        in_registers = address[REGION_SHIFT:] == 0
+        answers, takes, fetches = Signal(), Signal(), Signal()
         cycle = Signal(range(READ_LATENCY + 1))
         with m.FSM(name="reading"):
             with m.State("START"):  # ready rises after a reset, so that no address is taken during one
@@ -156,21 +157,25 @@ class Host(wiring.Component):
                 m.d.comb += axi.arready.eq(1)
                 m.d.sync += [address.eq(axi.araddr), cycle.eq(0)]
                 with m.If(axi.arvalid):
+                    m.next = "LOOK"
+            with m.State("LOOK"):  # what the address means takes a cycle to find out
+                is_outbox = in_registers & (offset == Register.OUTBOX >> _WORD_SHIFT)
+                m.d.sync += [
+                    axi.rdata.eq(value),
+                    answers.eq(in_registers & exists & ~(is_outbox & ~outbox.r_rdy)),
+                    takes.eq(is_outbox & outbox.r_rdy),
+                    fetches.eq(self.read.exists & self._may_access(address, occupied)),
+                ]
+                with m.If(~self.clearing):
                     m.next = "ASK"
             with m.State("ASK"):
                 m.d.sync += axi.rresp.eq(_OKAY)
-                with m.If(self.clearing):
-                    m.next = "ASK"
-                with m.Elif(address[REGION_SHIFT:] == 0):
-                    m.d.sync += axi.rdata.eq(value)
-                    empty = (offset == Register.OUTBOX >> _WORD_SHIFT) & ~outbox.r_rdy
-                    with m.If(~exists | empty):
-                        m.d.sync += [axi.rresp.eq(_SLVERR), axi.rdata.eq(0)]
-                    with m.Elif(offset == Register.OUTBOX >> _WORD_SHIFT):
-                        m.d.comb += outbox.r_en.eq(1)
-                        m.d.sync += taken.eq(head)
+                with m.If(takes):
+                    m.d.comb += outbox.r_en.eq(1)
+                    m.d.sync += taken.eq(head)
+                with m.If(answers):
                     m.next = "ANSWER"
-                with m.Elif(self.read.exists & self._may_access(address, occupied)):
+                with m.Elif(fetches):
                     m.d.comb += self.read.enable.eq(1)
                     m.next = "FETCH"
                 with m.Else():
@@ -223,7 +228,7 @@ class Host(wiring.Component):
             (Control.STOP, self.stop),
             (Control.RESET, self.reset),
         ):
-            m.d.comb += signal.eq(acts & is_control & ((word & control) != 0))
+            m.d.sync += signal.eq(acts & is_control & ((word & control) != 0))
         with m.If(writes):
             is_full = is_inbox & ~inbox.w_rdy & (strobe != 0)
             m.d.sync += [

@@ -38,6 +38,8 @@ from .scalar_function import ScalarFunction
 __all__ = ["Icu", "outbox_layout"]
 
 _UNITS = ("mxm", "vxm", "sxm")
+_WRITERS = 4
+"""Of scalar registers: integer results, lanes of memories, scalar functions, reductions."""
 
 outbox_layout = data.StructLayout({"word": 32, "stamp": 32})
 """What SEND puts into the outbox: a register, and the low half of the cycle counter."""
@@ -59,7 +61,7 @@ class Icu(wiring.Component):
     Ports
     -----
     start, stop, reset : In(1)          From the host, one cycle each. ``start`` is ignored while ``running``.
-    running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``busy`` falls.
+    running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``busy`` has fallen.
     cancel : Out(1)                     The units drop what they are doing; a cycle after a start, a stop, a reset or a
                                         fault.
     busy : In(1)                        A unit's operation is running, or its result on the way.
@@ -131,10 +133,8 @@ class Icu(wiring.Component):
         m.d.comb += fetch.hold.eq(hold | self.clearing)
 
         writers = [alu, lanes.result, functions.result, self.reduction]
-        m.d.comb += registers.write.enable.eq(Cat(writer.enable for writer in writers).any())
-        for field in ("index", "data"):
-            gated = [Mux(writer.enable, getattr(writer, field), 0) for writer in writers]
-            m.d.comb += getattr(registers.write, field).eq(_any(gated))
+        for write, writer in zip(registers.writes, writers, strict=True):
+            m.d.comb += [getattr(write, field).eq(getattr(writer, field)) for field in ("enable", "index", "data")]
         enables = [writer.enable for writer in writers]
         faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
         self._latch_fault(m, fetch, faults, [lanes.fault, functions.fault], faulting)
@@ -148,7 +148,7 @@ class Icu(wiring.Component):
         places = {(name, field) for name, field in named if is_place(self.format.slots[name], field)}
         widest = max(self.format.slots[name].by_name[field.removesuffix("_reg")].bits for name, field in places)
         m.submodules.registers = registers = RegisterFile(
-            len(named) - len(places) + 2 + len(others), len(places), widest + 1
+            len(named) - len(places) + 2 + len(others), len(places), widest + 1, _WRITERS
         )
         reads, place_reads = iter(registers.reads), iter(registers.places)
         for name, field in named:
@@ -334,20 +334,23 @@ class Icu(wiring.Component):
     ) -> None:
         """Keep the first fault, the lowest code if there are several. It is registered before anything else is done
         about it, since faults come from all of the chip."""
-        issued = Signal.like(self.fault_pc)
+        issued, issued_before = Signal.like(self.fault_pc), Signal.like(self.fault_pc)
         drops = self.start | self.reset
+        own = Signal(FAULT_FLAGS)
         raised = Signal(FAULT_FLAGS)
         now = Signal(FAULT_FLAGS)
         for fault in set(Fault) - {Fault.NONE}:
-            flags = [flags[fault] for flags in self.faults]
-            m.d.comb += now[fault].eq(_any([*faults.get(fault, []), *flags, *(code == fault for code in codes)]))
-        m.d.sync += [raised.eq(Mux(drops, 0, now)), faulting.eq(now.any() & ~drops)]
+            m.d.sync += own[fault].eq(_any([*faults.get(fault, []), *(code == fault for code in codes)]))
+            m.d.comb += now[fault].eq(_any([own[fault], *(flags[fault] for flags in self.faults)]))
+        # What was raised before a start or reset is registered when its cancel comes.
+        is_off = drops | self.cancel
+        m.d.sync += [raised.eq(Mux(is_off, 0, now)), faulting.eq(now.any() & ~is_off), issued_before.eq(issued)]
         with m.If(fetch.issue & ~fetch.past_end):
             m.d.sync += issued.eq(fetch.pc)
         with m.If(drops):
             m.d.sync += self.fault.eq(Fault.NONE)
         with m.Elif(faulting & (self.fault == Fault.NONE)):
-            m.d.sync += self.fault_pc.eq(issued)
+            m.d.sync += self.fault_pc.eq(issued_before)
             for fault in sorted(set(Fault) - {Fault.NONE}, reverse=True):
                 with m.If(raised[fault]):
                     m.d.sync += self.fault.eq(fault)
@@ -355,6 +358,7 @@ class Icu(wiring.Component):
     def _run(self, m: Module, fetch: Fetch, halts: Signal, faulting: Signal, drop: Signal, hold: Signal) -> None:
         """Start, stop and the cycle counter."""
         active = Signal()  # bundles are being issued
+        lingers = Signal()  # they, or operations, were a cycle ago: known late, since all units have a say in it
         counting = Signal()  # bundle 0 has been
         halted = Signal()
         begins = Signal()
@@ -363,13 +367,13 @@ class Icu(wiring.Component):
             begins.eq(self.start & ~self.running),
             ends.eq(halts | self.stop | self.reset | faulting),
             drop.eq(begins | self.stop | self.reset | faulting),
-            self.running.eq(active | self.busy),
-            self.halted.eq(halted & ~self.busy),
+            self.running.eq(active | lingers),
+            self.halted.eq(halted & ~lingers),
             fetch.start.eq(begins),
             fetch.running.eq(active),
             fetch.stop.eq(ends),
         ]
-        m.d.sync += self.cancel.eq(drop)
+        m.d.sync += [lingers.eq(active | self.busy), self.cancel.eq(drop)]
         with m.If(active & (counting | fetch.issue) & ~hold & ~ends):
             m.d.sync += [self.cycles.eq(self.cycles + 1), counting.eq(1)]
         with m.If(active & ends):

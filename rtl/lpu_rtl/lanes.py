@@ -57,7 +57,7 @@ class LaneReader(wiring.Component):
             wanted = Signal()
             inside = (address >= 0) & (address < depth)
             m.d.sync += wanted.eq(start & ~self.cancel)
-            m.d.comb += [memory.enable.eq(wanted & inside), memory.address.eq(address)]
+            m.d.comb += [memory.enable.eq(wanted), memory.address.eq(address)]
             faults.append(wanted & ~inside)
         m.d.comb += self.fault.eq(Mux(Cat(faults).any(), Fault.ADDRESS, Fault.NONE))
 

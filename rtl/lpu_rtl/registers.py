@@ -5,12 +5,16 @@ a register that is larger than any address is that it is, so these ports have co
 is the smallest number that they hold: no address or count makes up for that.
 """
 
-from amaranth import Module, Mux, Signal, signed
+from functools import reduce
+from operator import or_
+
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from lpu_isa.fields import REGISTERS
 
+from .float.encoding import gated
 from .interfaces import RegisterRead, RegisterWrite
 from .primitives import LUT_RAM
 
@@ -26,21 +30,23 @@ class RegisterFile(wiring.Component):
         Read ports of 32 bits, and those for addresses and counts.
     place_bits : int
         Width of the latter: one bit more than the widest address or count.
+    n_writes : int
+        Writers, of which at most one writes in a cycle.
 
     Ports
     -----
     reads, places : In(RegisterRead) array      Asynchronous; ``places`` are sign-extended.
-    write : In(RegisterWrite)           Visible from the next cycle on. Ignored while ``clearing``.
+    writes : In(RegisterWrite) array    Visible from the next cycle on. Ignored while ``clearing``.
     clear : In(1)                       Start zeroing all registers, one a cycle.
     clearing : Out(1)                   Still at it; also after a hardware reset, since the memory starts undefined.
     """
 
-    def __init__(self, n_reads: int, n_places: int, place_bits: int) -> None:
+    def __init__(self, n_reads: int, n_places: int, place_bits: int, n_writes: int) -> None:
         self.place_bits = place_bits
         super().__init__({
             "reads": In(RegisterRead).array(n_reads),
             "places": In(RegisterRead).array(n_places),
-            "write": In(RegisterWrite),
+            "writes": In(RegisterWrite).array(n_writes),
             "clear": In(1),
             "clearing": Out(1),
         })  # fmt: skip
@@ -50,27 +56,28 @@ class RegisterFile(wiring.Component):
         m.submodules.words = words = memory.Memory(shape=32, depth=REGISTERS, init=[], attrs=LUT_RAM)
         m.submodules.near = near = memory.Memory(shape=signed(self.place_bits), depth=REGISTERS, init=[], attrs=LUT_RAM)
         write, near_write = words.write_port(), near.write_port()
-        remaining = Signal(range(REGISTERS + 1), init=REGISTERS)
+        clearing, cleared = Signal(init=1), Signal(range(REGISTERS))
 
-        m.d.comb += self.clearing.eq(remaining != 0)
-        with m.If(self.clearing):
-            m.d.comb += [write.en.eq(1), write.addr.eq(remaining - 1)]
-            m.d.sync += remaining.eq(remaining - 1)
+        m.d.comb += self.clearing.eq(clearing)
+        with m.If(clearing):
+            m.d.comb += [write.en.eq(1), write.addr.eq(cleared)]
+            m.d.sync += [cleared.eq(cleared + 1), clearing.eq(cleared != REGISTERS - 1)]
         with m.Else():
             m.d.comb += [
-                write.en.eq(self.write.enable & (self.write.index != 0)),
-                write.addr.eq(self.write.index),
-                write.data.eq(self.write.data),
+                write.en.eq(Cat(one.enable & (one.index != 0) for one in self.writes).any()),
+                write.addr.eq(reduce(or_, (gated(one.index, one.enable) for one in self.writes))),
+                write.data.eq(reduce(or_, (gated(one.data, one.enable) for one in self.writes))),
             ]
         with m.If(self.clear):
-            m.d.sync += remaining.eq(REGISTERS)
+            m.d.sync += [clearing.eq(1), cleared.eq(0)]
 
         smallest = -(1 << (self.place_bits - 1))
-        high = write.data[self.place_bits - 1 :]
+        highs = [one.data[self.place_bits - 1 :] for one in self.writes]
+        are_far = [one.enable & high.any() & ~high.all() for one, high in zip(self.writes, highs, strict=True)]
         m.d.comb += [
             near_write.en.eq(write.en),
             near_write.addr.eq(write.addr),
-            near_write.data.eq(Mux(high.all() | ~high.any(), write.data.as_signed(), smallest)),
+            near_write.data.eq(Mux(Cat(are_far).any(), smallest, write.data.as_signed())),
         ]
         for array, ports in ((words, self.reads), (near, self.places)):
             for port in ports:

@@ -109,7 +109,7 @@ class Tile(wiring.Component):
             share(m, mxm.acc, [vxm.acc, windows.acc_read]),
         ]
         connect(m, vxm.vmem_b, vmem.read[1])
-        m.d.comb += [
+        m.d.sync += [
             *(icu.faults[0][fault].eq(mxm.fault == fault) for fault in Fault if fault),
             icu.faults[1].eq(vxm.faults),
             icu.faults[2][Fault.CONFLICT].eq(reduce(or_, conflicts)),

@@ -104,9 +104,9 @@ class Vxm(wiring.Component):
         event, is_pending = self._start_results(m, control)
         lanes = self._lanes(m, control)
 
-        for port, write in ((self.vmem_write, Write.VMEM), (self.smem_write, Write.SMEM)):
+        for port, is_written in ((self.vmem_write, event.to_vmem), (self.smem_write, event.to_smem)):
             m.d.comb += [
-                port.enable.eq((event.write == write).replicate(self.config.rows)),
+                port.enable.eq(is_written.replicate(self.config.rows)),
                 port.address.eq(event.address),
             ]
             m.d.comb += [port.data[row].eq(lane.result) for row, lane in enumerate(lanes)]
@@ -211,7 +211,8 @@ class Vxm(wiring.Component):
             "is_due": 1,
             "tap": range(len(TAPS)),
             "relu": 1,
-            "write": len(op.write),
+            "to_vmem": 1,
+            "to_smem": 1,
             "address": max(address_bits(config.vmem_words), address_bits(config.smem_words)),
             "is_outside": 1,
             "quantise": quantise_layout(config),
@@ -219,13 +220,15 @@ class Vxm(wiring.Component):
         })  # fmt: skip
         agenda = self._agenda(m, "result", layout, self._active)
         result, quantise, reduce = agenda.event, agenda.event.quantise, agenda.event.reduce
-        is_vmem_outside = (op.write == Write.VMEM) & is_outside(step.d, config.vmem_words)
-        is_smem_outside = (op.write == Write.SMEM) & is_outside(step.d, config.smem_words)
+        to_vmem, to_smem = op.write == Write.VMEM, op.write == Write.SMEM
+        is_vmem_outside = to_vmem & is_outside(step.d, config.vmem_words)
+        is_smem_outside = to_smem & is_outside(step.d, config.smem_words)
         is_act = is_to_blocks(op.quantise)
         m.d.comb += [
             result.is_due.eq(1),
             result.relu.eq(op.relu),
-            result.write.eq(op.write),
+            result.to_vmem.eq(to_vmem),
+            result.to_smem.eq(to_smem),
             result.address.eq(step.d),
             result.is_outside.eq(is_vmem_outside | is_smem_outside),
             quantise.kind.eq(op.quantise),

@@ -28,7 +28,7 @@ from .mxm import BlockRead
 
 __all__ = ["READ_LATENCY", "WindowRead", "WindowWrite", "Windows"]
 
-READ_LATENCY = WEIGHT_ROW_LATENCY + 2
+READ_LATENCY = 1 + WEIGHT_ROW_LATENCY + 2
 """Cycles from address to data: those of the slowest memory, one to choose the beat, one to choose the memory."""
 
 _BLOCK_RAM_LATENCY = 2
@@ -129,7 +129,7 @@ class Windows(wiring.Component):
         exists = [_Place(config, window, read.address).exists for window in Window]
         m.d.comb += read.exists.eq(Cat(exists).any())
         enables, addresses = [read.enable], [read.address]
-        for cycle in range(1, WEIGHT_ROW_LATENCY + 1):
+        for cycle in range(1, 1 + WEIGHT_ROW_LATENCY + 1):
             enable_q = Signal(name=f"enable_q{cycle}")
             address_q = Signal(ADDRESS_BITS, name=f"address_q{cycle}")
             m.d.sync += [enable_q.eq(enables[-1]), address_q.eq(addresses[-1])]
@@ -138,7 +138,7 @@ class Windows(wiring.Component):
         answers = []
         for window in Window:
             # The faster memories are asked later, so that all answer in the same cycle.
-            asked_at = 0 if window is Window.WMEM else WEIGHT_ROW_LATENCY - _BLOCK_RAM_LATENCY
+            asked_at = 1 if window is Window.WMEM else 1 + WEIGHT_ROW_LATENCY - _BLOCK_RAM_LATENCY
             place, answered = _Place(config, window, addresses[asked_at]), _Place(config, window, addresses[-2])
             port = getattr(self, f"{window.name.lower()}_read")
             m.d.comb += port.address.eq(place.word)

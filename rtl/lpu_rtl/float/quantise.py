@@ -109,16 +109,17 @@ class Quantiser(wiring.Component):
         # Waiting. The block's exponent is what its closing vector saw: the first to close from the oldest vector on.
         block_field = Const(0, 8)
         for stage in range(config.words_per_block):
+            block_field = Mux(event.closes, field_so_far, block_field)
+            # With scale 1 the unit is 1.
+            field = Mux(event.kind == Quantise.ACT, block_field, INTEGER_CODE + BLOCK_EXPONENT_OFFSET)
             event = delayed(m, event, 1, name=f"event_waiting{stage}", reset_less=False)
             events.append(event)
             field_so_far = delayed(m, field_so_far, 1, name=f"field_waiting{stage}")
             cuts = [delayed(m, cut, 1, name=f"cut{row}_waiting{stage}") for row, cut in enumerate(cuts)]
-            block_field = Mux(event.closes, field_so_far, block_field)
+        field = delayed(m, field, 1, name="field_shifting")
 
         # Shift.
-        shares_exponent = event.kind == Quantise.ACT
-        is_empty = shares_exponent & (block_field < BLOCK_EXPONENT_OFFSET + 2)
-        field = Mux(shares_exponent, block_field, INTEGER_CODE + BLOCK_EXPONENT_OFFSET)  # with scale 1 the unit is 1
+        is_empty = field < BLOCK_EXPONENT_OFFSET + 2
         shifted = [
             delayed(m, self._shifted(m, cut, field, name=f"cut{row}"), 1, name=f"shifted{row}")
             for row, cut in enumerate(cuts)
@@ -136,13 +137,22 @@ class Quantiser(wiring.Component):
             values.append(delayed(m, Mux(is_empty, 0, value), 1, name=f"value{row}"))
             are_clamped.append(delayed(m, is_clamped, 1, name=f"is_clamped{row}"))
         code = delayed(m, Mux(is_empty, 0, field - BLOCK_EXPONENT_OFFSET)[:8], 1, name="code")
+        # What the memories' ports are told is decoded a cycle ahead: they are far away.
+        is_column = event.kind == Quantise.COLUMN
+        is_block, is_weight, is_column = (
+            delayed(m, value, 1, name=name, reset_less=False)
+            for name, value in (
+                ("is_block", is_to_blocks(event.kind)),
+                ("is_weight", (event.kind == Quantise.ROW) | is_column),
+                ("is_column", is_column),
+            )
+        )
         event = delayed(m, event, 1, name="event_rounded", reset_less=False)
         events.append(event)
 
         block, weight = self.block_write, self.weight_write
-        is_weight = (event.kind == Quantise.ROW) | (event.kind == Quantise.COLUMN)
         m.d.comb += [
-            block.enable.eq(is_to_blocks(event.kind)),
+            block.enable.eq(is_block),
             block.block.eq(event.address),
             block.part.eq(event.part),
             block.code.eq(code),
@@ -150,7 +160,7 @@ class Quantiser(wiring.Component):
             block.tracker.eq(event.tracker),
             weight.enable.eq(is_weight),
             weight.address.eq(event.address),
-            weight.by_column.eq(event.kind == Quantise.COLUMN),
+            weight.by_column.eq(is_column),
             weight.row.eq(event.index),
             weight.column.eq(event.index),
             self.clamped.eq(Mux(is_weight, balanced(operator.add, are_clamped), 0)),
