@@ -48,8 +48,8 @@ WEIGHT_READ_LATENCY = 3
 """Cycles from address to word of the weight SRAM. One more than other memories have: it is as large as the chip, and
 the address needs a cycle to get there."""
 
-WEIGHT_ROW_LATENCY = WEIGHT_READ_LATENCY + 2
-"""Cycles from address to ``rows`` weights of one row: the part is chosen beside each row, and then the row."""
+WEIGHT_ROW_LATENCY = WEIGHT_READ_LATENCY + 3
+"""Cycles from address to ``rows`` weights of one row: the part is chosen beside each row, then the row in two steps."""
 
 LATE_SCALARS = ("multiply_reg", "add_reg", "gain_reg")
 """Register fields of the vector slot that are read when their unit starts, not at issue."""

@@ -178,9 +178,9 @@ class Vxm(wiring.Component):
                         ]
         return operand
 
-    def _agenda(self, m: Module, stage: str, event: data.StructLayout, put: Value) -> Agenda:
-        """An agenda that comes due `_SELECT` cycles before the pass is at ``stage``."""
-        lead = _SELECT + _FIRST_STEP
+    def _agenda(self, m: Module, stage: str, event: data.StructLayout, put: Value, lead: int = _SELECT) -> Agenda:
+        """An agenda that comes due ``lead`` cycles before the pass is at ``stage``."""
+        lead += _FIRST_STEP
         agenda = Agenda(event, {cycle - lead for cycle in stage_cycles(stage)})
         m.submodules[f"{stage}_agenda"] = agenda
         m.d.comb += [
@@ -218,7 +218,7 @@ class Vxm(wiring.Component):
             "quantise": quantise_layout(config),
             "reduce": reduce_layout(config),
         })  # fmt: skip
-        agenda = self._agenda(m, "result", layout, self._active)
+        agenda = self._agenda(m, "result", layout, self._active, _SELECT + vxm.RESULT)
         result, quantise, reduce = agenda.event, agenda.event.quantise, agenda.event.reduce
         to_vmem, to_smem = op.write == Write.VMEM, op.write == Write.SMEM
         is_vmem_outside = to_vmem & is_outside(step.d, config.vmem_words)
@@ -254,10 +254,12 @@ class Vxm(wiring.Component):
             control.result.relu.eq(coming.relu),
             control.result.is_squared.eq(is_squared),
         ]
-        event = delayed(m, coming, _SELECT, name="result_event", reset_less=False)
+        chosen = delayed(m, coming, _SELECT, name="chosen_event", reset_less=False)
+        event = delayed(m, chosen, vxm.RESULT, name="result_event", reset_less=False)
         gains_twice = delayed(m, is_squared & control.gain.tap.any(), _SELECT, name="gains_twice", reset_less=False)
         self._fault(Fault.CONFLICT, gains_twice)
-        return event, agenda.due | agenda.pending | event.is_due
+        assert _SELECT == vxm.RESULT == 1
+        return event, agenda.due | agenda.pending | chosen.is_due | event.is_due
 
     # The way of the vectors.
 

@@ -67,7 +67,8 @@ class Lane(wiring.Component):
     moved : In(float)                       Source that the switch unit brings, a cycle before it enters the chain.
     integer, unit : In                      Source that is converted, as in `lpu_rtl.float.convert`.
     b, c : In(float)                        Second operands.
-    result, result_valid : Out              In the cycle of its control; +0 when it does not count.
+    result, result_valid : Out              `lpu_isa.vxm.RESULT` cycles after its control starts it; +0 when it does not
+                                            count.
     square : Out(float)                     Square of the result, `lpu_isa.vxm.MULTIPLY` cycles later; +0 likewise.
     overflow, outside_domain : Out(1)       A unit's result of this cycle that counts is too large, or its function not
                                             defined.
@@ -137,15 +138,15 @@ class Lane(wiring.Component):
 
         is_wanted = [enable & tap.valid for enable, tap in zip(control.result.tap, taps.values(), strict=True)]
         is_cut = [control.result.relu & tap.value.sign for tap in taps.values()]
+        result = _chosen(
+            [is_it & ~is_off for is_it, is_off in zip(is_wanted, is_cut, strict=True)],
+            [tap.value for tap in taps.values()],
+        )
+        square = gated(gain.result, taps["gain"].valid)
         m.d.comb += [
-            self.result.eq(
-                _chosen(
-                    [is_it & ~is_off for is_it, is_off in zip(is_wanted, is_cut, strict=True)],
-                    [tap.value for tap in taps.values()],
-                )
-            ),
-            self.result_valid.eq(Cat(is_wanted).any()),
-            self.square.eq(gated(gain.result, taps["gain"].valid)),
+            self.result.eq(delayed(m, result, vxm.RESULT, name="result")),
+            self.result_valid.eq(delayed(m, Cat(is_wanted).any(), vxm.RESULT, name="result_valid", reset_less=False)),
+            self.square.eq(delayed(m, square, vxm.RESULT, name="square")),
             self.overflow.eq(
                 Cat(
                     overflow,

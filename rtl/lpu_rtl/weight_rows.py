@@ -3,6 +3,7 @@
 from amaranth import Array, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from lpu_isa.config import TileConfig
 
@@ -15,7 +16,8 @@ __all__ = ["WeightRows"]
 class WeightRows(wiring.Component):
     """Reads a weight word and chooses ``rows`` values of one row.
 
-    The word comes from all of the chip: the part is chosen beside each row, and in the next cycle the row.
+    The word comes from all of the chip: the part is chosen beside each row, in the next cycle one row of each few, and
+    in the last the row.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ class WeightRows(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        assert WEIGHT_ROW_LATENCY == WEIGHT_READ_LATENCY + 2
+        assert WEIGHT_ROW_LATENCY == WEIGHT_READ_LATENCY + 3
         rows, read = self.config.rows, self.read
         part = delayed(m, read.part, WEIGHT_READ_LATENCY, name="part")
         row = delayed(m, read.row, WEIGHT_READ_LATENCY + 1, name="row")
@@ -42,9 +44,15 @@ class WeightRows(wiring.Component):
             word = Value.cast(self.weights.data[index])
             chosen = Array(word[at : at + 8 * rows] for at in range(0, len(word), 8 * rows))[part]
             parts.append(delayed(m, chosen, 1, name=f"part_of_row{index}"))
+        near = exact_log2(rows) // 2
+        row_next = delayed(m, row, 1, name="row_next")
+        few = [
+            delayed(m, Array(parts[at : at + (1 << near)])[row[:near]], 1, name=f"rows_from{at}")
+            for at in range(0, rows, 1 << near)
+        ]
         m.d.comb += [
             self.weights.enable.eq(read.enable),
             self.weights.address.eq(read.address),
-            read.data.as_value().eq(delayed(m, Array(parts)[row], 1, name="values")),
+            read.data.as_value().eq(delayed(m, Array(few)[row_next[near:]], 1, name="values")),
         ]
         return m

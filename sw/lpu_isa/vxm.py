@@ -29,6 +29,7 @@ __all__ = [
     "OPERAND_READ",
     "QUANTISE",
     "REDUCE",
+    "RESULT",
     "SCALAR_READ",
     "SOURCE_READ",
     "SOURCE_VALID",
@@ -54,9 +55,11 @@ CONVERT = 4
 MULTIPLY = 3
 ADD = 6
 FUNCTION = 8
+RESULT = 1
+"""Cycles from the end of the chain to the result."""
 QUANTISE = 4
 """Cycles from result to activation buffer or weight SRAM, when a block is one vector; see `quantise_latency`."""
-REDUCE = 10
+REDUCE = 11
 """Cycles from the last result to the write of the scalar register (argmax: index, its value a cycle later)."""
 OPERAND_READ = 2
 """A vector operand is addressed that many cycles before the unit that takes it starts."""
@@ -82,7 +85,7 @@ class Source(IntEnum):
 
 SOURCE_READ = {Source.VMEM: 1, Source.ACC: 2, Source.WMEM: 1, Source.SXM: 1}
 """Cycle of the first source address, counted from issue."""
-SOURCE_VALID = {Source.VMEM: 4, Source.ACC: 3, Source.WMEM: 6, Source.SXM: 4}
+SOURCE_VALID = {Source.VMEM: 4, Source.ACC: 3, Source.WMEM: 7, Source.SXM: 4}
 """Cycle in which the first source vector enters the chain, at the converter for `ACC` and `WMEM`."""
 
 
@@ -225,11 +228,12 @@ def stages(op: Mapping[str, int]) -> Stages:
         function, at = at, at + FUNCTION
     if op["gain"] != Gain.NONE:
         gain, at = at, at + MULTIPLY
-    if op["reduce"] == Reduce.SUM_SQUARES:  # the result goes on at `at`, its square is made beside it
-        gain, reduce = at, at + MULTIPLY
+    result = at + RESULT
+    if op["reduce"] == Reduce.SUM_SQUARES:  # the square is made beside the result
+        gain, reduce = at, result + MULTIPLY
     elif op["reduce"] != Reduce.NONE:
-        reduce = at
-    return Stages(convert, source, multiply, add, function, gain, at, reduce)
+        reduce = result
+    return Stages(convert, source, multiply, add, function, gain, result, reduce)
 
 
 def quantise_latency(config: TileConfig) -> int:

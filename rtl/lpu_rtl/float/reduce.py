@@ -19,6 +19,9 @@ from .tree import balanced, larger, largest, pairwise
 
 __all__ = ["Reducer", "reduce_layout"]
 
+_WORDS = REDUCE - 1
+"""Cycle, counted as `REDUCE` is, of the words that are written: they are registered, since the registers are far."""
+
 
 def reduce_layout(config: TileConfig) -> data.StructLayout:
     """What comes with a vector: the `lpu_isa.vxm.Reduce` that it is part of, and its place in it."""
@@ -78,7 +81,7 @@ class Reducer(wiring.Component):
 
         # Event k cycles after its vector.
         events = [self.event]
-        for cycle in range(REDUCE + 1):
+        for cycle in range(_WORDS + 1):
             events.append(delayed(m, events[-1], 1, name=f"event{cycle}", reset_less=False))
         layout = float_layout(self.config.significand_bits)
         vector = delayed(m, self.vector, 1, name="vector")
@@ -89,8 +92,8 @@ class Reducer(wiring.Component):
         total, overflow = self._sum(m, events, fields, lanes)
         index, value = self._maximum(m, events, lanes, valid)
 
-        # What is written where is chosen a cycle ahead, since the registers are far.
-        ahead = events[REDUCE - 1]
+        # What is written where is chosen a cycle ahead of the words.
+        ahead = events[_WORDS - 1]
         ends = (ahead.kind != Reduce.NONE) & ahead.is_last
         sums = (ahead.kind == Reduce.SUM) | (ahead.kind == Reduce.SUM_SQUARES)
         is_end, is_sum, is_maximum, is_index, is_after = (
@@ -100,24 +103,25 @@ class Reducer(wiring.Component):
                 "is_sum": ends & sums,
                 "is_maximum": ends & (ahead.kind == Reduce.MAX),
                 "is_index": ends & (ahead.kind == Reduce.ARGMAX),
-                "is_after": (events[REDUCE].kind == Reduce.ARGMAX) & events[REDUCE].is_last,
+                "is_after": (events[_WORDS].kind == Reduce.ARGMAX) & events[_WORDS].is_last,
             }.items()
         )
-        register = delayed(m, Mux(ends, ahead.register, events[REDUCE].register + 1), 1, name="register")
+        register = delayed(m, Mux(ends, ahead.register, events[_WORDS].register + 1), 1, name="register")
         second_word = delayed(m, value, 1, name="second_word")
         words = [gated(total, is_sum), gated(value, is_maximum), gated(index, is_index), gated(second_word, is_after)]
+        enable = is_end | is_after
         m.d.comb += [
-            self.write.enable.eq(is_end | is_after),
-            self.write.index.eq(register),
-            self.write.data.eq(balanced(operator.or_, words)),
+            self.write.enable.eq(delayed(m, enable, REDUCE - _WORDS, name="enable", reset_less=False)),
+            self.write.index.eq(delayed(m, register, REDUCE - _WORDS, name="index")),
+            self.write.data.eq(delayed(m, balanced(operator.or_, words), REDUCE - _WORDS, name="data")),
             self.overflow.eq(is_sum & overflow),
             self.conflict.eq((arrives & self.event.is_first & in_progress) | (is_end & is_after)),
-            self.busy.eq(Cat(event.kind != Reduce.NONE for event in events[1:-1]).any() | is_after),
+            self.busy.eq(Cat(event.kind != Reduce.NONE for event in events[1:-1]).any() | is_after | self.write.enable),
         ]
         return m
 
     def _sum(self, m: Module, events: list, fields: list, lanes: list) -> tuple[Value, Value]:
-        """The rounded sum and whether it is too large, `REDUCE` cycles after the last vector."""
+        """The rounded sum and whether it is too large, `_WORDS` cycles after the last vector."""
         p = self.config.significand_bits
         layout = float_layout(p)
 
@@ -160,11 +164,11 @@ class Reducer(wiring.Component):
         unit = Signal(EXPONENT)
         m.d.comb += unit.eq(delayed(m, field, 3, name="field_converted") - (p - 1 + REDUCE_FRACTION_BITS))
         m.d.comb += [convert.value.eq(running), convert.unit.eq(unit)]
-        assert REDUCE == 6 + CONVERT
+        assert _WORDS == 6 + CONVERT
         return delayed(m, convert.result, 1, name="sum"), delayed(m, convert.overflow, 1, name="sum_overflow")
 
     def _maximum(self, m: Module, events: list, lanes: list, valid: Value) -> tuple[Value, Value]:
-        """Index and value of the maximum, `REDUCE` cycles after the last vector."""
+        """Index and value of the maximum, `_WORDS` cycles after the last vector."""
         # Floats as unsigned numbers of the same order, below which is only what does not count.
         keys = []
         for row, lane in enumerate(lanes):
@@ -197,7 +201,7 @@ class Reducer(wiring.Component):
             m.d.sync += step.eq(newest.step + 1)
             with m.If(event.is_first | (newest.key > best.key)):
                 m.d.sync += best.eq(newest)
-        best = delayed(m, best, REDUCE - level - 1, name="best")
+        best = delayed(m, best, _WORDS - level - 1, name="best")
         sign = ~best.key[-1]
         magnitude = best.key[:-1] ^ sign.replicate(self.config.float_bits - 1)
         return Cat(best.lane, best.step), Cat(magnitude, sign)
