@@ -23,6 +23,8 @@ _WALK = 1
 _ACT_DATA = ACT_READ + 1
 _WEIGHT_DATA = WMEM_READ + WEIGHT_READ_LATENCY
 """Cycle of a step in which its weights meet its activations."""
+_SIDES = 2
+"""Of the chip, at which the rows lie."""
 
 
 def block_layout(config: TileConfig) -> data.StructLayout:
@@ -358,12 +360,16 @@ class Mxm(wiring.Component):
         row_is_zero = later(is_zero, _ACT_DATA + 1, shift - 1, "is_zero")
         acc_address = later(walks["acc"].address, _WALK, shift - 1, "acc_address")
         replace = later(replace, _WALK, shift - 1, "replace")
-        activations = later(block.values.as_value(), _ACT_DATA, _ACT_DATA + 1, "activations")
+        # The rows lie at two sides of the chip: a register for either.
+        activations = [
+            replicated(m, f"activations_of_side{side}", block.values.as_value(), self.technology)
+            for side in range(_SIDES)
+        ]
         overflows = []
         for index in range(config.rows):
             m.submodules[f"row{index}"] = row = _Row(config, amounts, self.technology)
             m.d.comb += [
-                row.activations.eq(activations),
+                row.activations.eq(activations[index * _SIDES // config.rows]),
                 row.weights.eq(self.weights.data[index]),
                 row.amount.eq(amount),
                 row.is_zero.eq(row_is_zero),

@@ -30,8 +30,11 @@ __all__ = ["Vxm"]
 _FIRST_STEP = 1
 """Cycle after issue of the first step; delays in an agenda count from the step."""
 
+_DECODE = 1
+"""Cycles from an agenda's event to what the lanes are told."""
+
 _SELECT = 1
-"""Cycles from an agenda's event to the unit that it is for: the lanes are told a cycle ahead."""
+"""Cycles from there to the unit that it is for."""
 
 _OPERAND_CHOICES = {"multiply": Multiply, "add": Add, "gain": Gain}
 
@@ -178,9 +181,9 @@ class Vxm(wiring.Component):
                         ]
         return operand
 
-    def _agenda(self, m: Module, stage: str, event: data.StructLayout, put: Value, lead: int = _SELECT) -> Agenda:
-        """An agenda that comes due ``lead`` cycles before the pass is at ``stage``."""
-        lead += _FIRST_STEP
+    def _agenda(self, m: Module, stage: str, event: data.StructLayout, put: Value, wait: int = 0) -> Agenda:
+        """An agenda that comes due `_DECODE`, `_SELECT` and ``wait`` cycles before the pass is at ``stage``."""
+        lead = _DECODE + _SELECT + wait + _FIRST_STEP
         agenda = Agenda(event, {cycle - lead for cycle in stage_cycles(stage)})
         m.submodules[f"{stage}_agenda"] = agenda
         m.d.comb += [
@@ -191,8 +194,9 @@ class Vxm(wiring.Component):
         self._fault(Fault.CONFLICT, agenda.conflict)
         return agenda
 
-    def _decoded_tap(self, agenda: Agenda) -> Value:
-        return Cat(agenda.due & (agenda.now.tap == tap) for tap in range(len(TAPS)))
+    def _decoded_tap(self, m: Module, agenda: Agenda, name: str) -> Value:
+        taps = Cat(agenda.due & (agenda.now.tap == tap) for tap in range(len(TAPS)))
+        return delayed(m, taps, _DECODE, name=f"{name}_tap", reset_less=False)
 
     def _start_functions(self, m: Module, control: data.View) -> None:
         function = self._op.function
@@ -200,8 +204,8 @@ class Vxm(wiring.Component):
         agenda = self._agenda(m, "function", event, self._active & function.any())
         m.d.comb += [
             agenda.event.function.eq(function),
-            control.function.tap.eq(self._decoded_tap(agenda)),
-            control.function.function.eq(agenda.now.function),
+            control.function.tap.eq(self._decoded_tap(m, agenda, "function")),
+            control.function.function.eq(delayed(m, agenda.now.function, _DECODE, name="function")),
         ]
 
     def _start_results(self, m: Module, control: data.View) -> tuple[data.View, Value]:
@@ -218,7 +222,7 @@ class Vxm(wiring.Component):
             "quantise": quantise_layout(config),
             "reduce": reduce_layout(config),
         })  # fmt: skip
-        agenda = self._agenda(m, "result", layout, self._active, _SELECT + vxm.RESULT)
+        agenda = self._agenda(m, "result", layout, self._active, vxm.RESULT)
         result, quantise, reduce = agenda.event, agenda.event.quantise, agenda.event.reduce
         to_vmem, to_smem = op.write == Write.VMEM, op.write == Write.SMEM
         is_vmem_outside = to_vmem & is_outside(step.d, config.vmem_words)
@@ -247,10 +251,10 @@ class Vxm(wiring.Component):
             reduce.register.eq(op.reduce_reg),
             reduce.start.eq(step.start),
         ]
-        coming = layout(gated(agenda.now, agenda.due))
+        coming = layout(delayed(m, gated(agenda.now, agenda.due), _DECODE, name="coming_event", reset_less=False))
         is_squared = coming.reduce.kind == Reduce.SUM_SQUARES
         m.d.comb += [
-            control.result.tap.eq(self._decoded_tap(agenda)),
+            control.result.tap.eq(self._decoded_tap(m, agenda, "result")),
             control.result.relu.eq(coming.relu),
             control.result.is_squared.eq(is_squared),
         ]
@@ -258,8 +262,8 @@ class Vxm(wiring.Component):
         event = delayed(m, chosen, vxm.RESULT, name="result_event", reset_less=False)
         gains_twice = delayed(m, is_squared & control.gain.tap.any(), _SELECT, name="gains_twice", reset_less=False)
         self._fault(Fault.CONFLICT, gains_twice)
-        assert _SELECT == vxm.RESULT == 1
-        return event, agenda.due | agenda.pending | chosen.is_due | event.is_due
+        assert _DECODE == _SELECT == vxm.RESULT == 1
+        return event, Cat(agenda.due, agenda.pending, coming.is_due, chosen.is_due, event.is_due).any()
 
     # The way of the vectors.
 

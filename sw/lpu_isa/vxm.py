@@ -63,7 +63,7 @@ REDUCE = 11
 """Cycles from the last result to the write of the scalar register (argmax: index, its value a cycle later)."""
 OPERAND_READ = 2
 """A vector operand is addressed that many cycles before the unit that takes it starts."""
-SCALAR_READ = 1
+SCALAR_READ = 2
 """A scalar operand is read that many cycles before the unit that takes it starts."""
 
 
