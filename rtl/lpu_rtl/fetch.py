@@ -134,7 +134,7 @@ class Fetch(wiring.Component):
             left_is_1.eq(Mux(self.issue, distance_is_1, remaining_is_1)),
             issue_next.eq(self.running & ~self.stop & ~self.hold & left_is_1),
             self.pc.eq(pc),
-            self.past_end.eq(pc == config.bundles),
+            self.past_end.eq(pc[-1]),  # `bundles` is a power of two
         ]
         m.d.sync += [
             self.issue.eq(issue_next),

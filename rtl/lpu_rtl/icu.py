@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, PureInterface, connect, flipped
 
 from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import TileConfig, address_bits
@@ -16,6 +16,7 @@ from lpu_isa.tables import Function
 
 from .beats import BeatWrite
 from .fetch import Fetch
+from .float.encoding import gated
 from .interfaces import (
     FAULT_BITS,
     FAULT_FLAGS,
@@ -38,8 +39,8 @@ from .scalar_function import ScalarFunction
 __all__ = ["Icu", "outbox_layout"]
 
 _UNITS = ("mxm", "vxm", "sxm")
-_WRITERS = 4
-"""Of scalar registers: integer results, lanes of memories, scalar functions, reductions."""
+_WRITERS = 2
+"""Of scalar registers: integer results, and what comes late."""
 
 outbox_layout = data.StructLayout({"word": 32, "stamp": 32})
 """What SEND puts into the outbox: a register, and the low half of the cycle counter."""
@@ -66,10 +67,11 @@ class Icu(wiring.Component):
                                         fault.
     busy : In(1)                        A unit's operation is running, or its result on the way.
     faults : In(FAULT_FLAGS) array      Faults from outside, one cycle each. No later bundle is executed.
-    fault, fault_pc, cycles : Out       Fault register, the bundle issued last before it, cycle counter.
+    fault, fault_pc, cycles : Out       Fault register, NONE while ``running``; the bundle issued last before it; cycle
+                                        counter.
     mxm, vxm, sxm : Out(Issue)          Operations, in their cycle of issue.
     scalars : In(RegisterRead) array    The vector unit's late scalars, in the order of `LATE_SCALARS`.
-    reduction : In(RegisterWrite)       The vector unit's reduction.
+    reduction : In(RegisterWrite)       The vector unit's reduction, written in the next cycle.
     vlane, slane : Out(MemoryRead)      Lane reads from vector and scale SRAM.
     inbox, outbox : streams             RECV takes a word, SEND gives one.
     register_read : In(RegisterRead)                    For the host.
@@ -132,11 +134,10 @@ class Icu(wiring.Component):
         hold = self._receive(m, does, alu, slots["icu"].rd, drop, faults)
         m.d.comb += fetch.hold.eq(hold | self.clearing)
 
-        writers = [alu, lanes.result, functions.result, self.reduction]
-        for write, writer in zip(registers.writes, writers, strict=True):
+        late = self._late_results(m, [lanes.result, functions.result, self.reduction], drop, faults)
+        for write, writer in zip(registers.writes, (alu, late), strict=True):
             m.d.comb += [getattr(write, field).eq(getattr(writer, field)) for field in ("enable", "index", "data")]
-        enables = [writer.enable for writer in writers]
-        faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
+        faults[Fault.CONFLICT].append(alu.enable & late.enable)
         self._latch_fault(m, fetch, faults, [lanes.fault, functions.fault], faulting)
         self._run(m, fetch, does[IcuOp.HALT], faulting, drop, hold)
         return m
@@ -287,6 +288,16 @@ class Icu(wiring.Component):
         connect(m, flipped(self.slane), lanes.smem)
         return lanes
 
+    def _late_results(self, m: Module, writers: list, drop: Signal, faults: dict[Fault, list[Value]]) -> PureInterface:
+        """Results that come from far away, registered for the next cycle."""
+        late = RegisterWrite.create(path=("late",))
+        enables = [writer.enable for writer in writers]
+        faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
+        m.d.sync += late.enable.eq(Cat(enables).any() & ~drop)
+        for field in ("index", "data"):
+            m.d.sync += getattr(late, field).eq(_any([gated(getattr(one, field), one.enable) for one in writers]))
+        return late
+
     def _apply_functions(self, m: Module, does: dict, icu: data.View, rs: Signal, drop: Signal) -> ScalarFunction:
         """FUNCTION."""
         m.submodules.functions = functions = ScalarFunction(self.config, self.technology)
@@ -347,13 +358,15 @@ class Icu(wiring.Component):
         m.d.sync += [raised.eq(Mux(is_off, 0, now)), faulting.eq(now.any() & ~is_off), issued_before.eq(issued)]
         with m.If(fetch.issue & ~fetch.past_end):
             m.d.sync += issued.eq(fetch.pc)
+        first = Signal.like(self.fault)
+        m.d.comb += self.fault.eq(Mux(self.running, Fault.NONE, first))
         with m.If(drops):
-            m.d.sync += self.fault.eq(Fault.NONE)
-        with m.Elif(faulting & (self.fault == Fault.NONE)):
+            m.d.sync += first.eq(Fault.NONE)
+        with m.Elif(faulting & (first == Fault.NONE)):
             m.d.sync += self.fault_pc.eq(issued_before)
             for fault in sorted(set(Fault) - {Fault.NONE}, reverse=True):
                 with m.If(raised[fault]):
-                    m.d.sync += self.fault.eq(fault)
+                    m.d.sync += first.eq(fault)
 
     def _run(self, m: Module, fetch: Fetch, halts: Signal, faulting: Signal, drop: Signal, hold: Signal) -> None:
         """Start, stop and the cycle counter."""

@@ -30,7 +30,7 @@ class LaneReader(wiring.Component):
     """
 
     def __init__(self, config: TileConfig) -> None:
-        assert LANE == 4  # address at 1, data at 3, result registered at 4
+        assert LANE == 5  # address at 1, data at 3, result registered at 4 for the next cycle
         self.config = config
         super().__init__({
             "vector": In(1),
@@ -63,7 +63,7 @@ class LaneReader(wiring.Component):
 
         # What travels beside the memories, cycle by cycle after issue.
         valid, scale, lane, destination = self.vector | self.scale, self.scale, self.lane, self.destination
-        for cycle in range(1, LANE):
+        for cycle in range(1, LANE - 1):
             travelling = [Signal.like(x, name=f"{name}_q{cycle}") for name, x in
                           (("scale", scale), ("lane", lane), ("destination", destination))]  # fmt: skip
             valid_q = Signal(name=f"valid_q{cycle}")

@@ -358,23 +358,26 @@ class Mxm(wiring.Component):
 
         amount = later(amount, _ACT_DATA + 2, shift - 1, "amount")
         row_is_zero = later(is_zero, _ACT_DATA + 1, shift - 1, "is_zero")
-        acc_address = later(walks["acc"].address, _WALK, shift - 1, "acc_address")
+        acc_address = later(walks["acc"].address, _WALK, shift - 2, "acc_address")
         replace = later(replace, _WALK, shift - 1, "replace")
-        # The rows lie at two sides of the chip: a register for either.
-        activations = [
-            replicated(m, f"activations_of_side{side}", block.values.as_value(), self.technology)
-            for side in range(_SIDES)
-        ]
+
+        def at_sides(name: str, value: Value) -> list[Value]:
+            """``value`` a cycle later, at either side."""
+            return [replicated(m, f"{name}_of_side{side}", value, self.technology) for side in range(_SIDES)]
+
+        activations = at_sides("activations", block.values.as_value())
+        acc_addresses = at_sides("acc_address", acc_address)
         overflows = []
         for index in range(config.rows):
             m.submodules[f"row{index}"] = row = _Row(config, amounts, self.technology)
+            side = index * _SIDES // config.rows
             m.d.comb += [
-                row.activations.eq(activations[index * _SIDES // config.rows]),
+                row.activations.eq(activations[side]),
                 row.weights.eq(self.weights.data[index]),
                 row.amount.eq(amount),
                 row.is_zero.eq(row_is_zero),
                 row.enable.eq(at[shift] & ~self.stop),
-                row.address.eq(acc_address),
+                row.address.eq(acc_addresses[side]),
                 row.replace.eq(replace),
                 row.read_address.eq(self.acc.address),
                 self.acc.data.sums[index].eq(row.read_sum),
@@ -389,7 +392,7 @@ class Mxm(wiring.Component):
         m.d.sync += base_q.eq(base_read.data)
         m.d.comb += [
             base_write.en.eq(at[accumulate]),
-            base_write.addr.eq(later(acc_address, shift - 1, accumulate, "base_address")),
+            base_write.addr.eq(later(acc_address, shift - 2, accumulate, "base_address")),
             base_write.data.eq(later(base, _ACT_DATA, accumulate, "base")),
             base_read.addr.eq(replicated(m, "base_address_here", self.acc.address, self.technology)),
             self.acc.data.base.eq(base_q),

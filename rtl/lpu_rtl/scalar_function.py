@@ -52,19 +52,19 @@ class ScalarFunction(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        assert SCALAR_FUNCTION == FUNCTION + 1  # a register after the function unit
+        assert SCALAR_FUNCTION == FUNCTION + 2  # a register after the function unit, and the cycle of the write
         m.submodules.lookup = lookup = Lookup(self.config.significand_bits, self.technology)
         m.d.comb += [
             lookup.function.eq(self.function),
             Value.cast(lookup.argument).eq(self.argument),
         ]
         is_due = self.start
-        for cycle in range(SCALAR_FUNCTION):
+        for cycle in range(SCALAR_FUNCTION - 1):
             is_due = delayed(m, is_due & ~self.cancel, 1, name=f"is_due{cycle}", reset_less=False)
         fault = Mux(lookup.is_outside_domain, Fault.FUNCTION, Mux(lookup.overflow, Fault.FLOAT, Fault.NONE))
         m.d.comb += [
             self.result.enable.eq(is_due),
-            self.result.index.eq(delayed(m, self.destination, SCALAR_FUNCTION, name="destination")),
+            self.result.index.eq(delayed(m, self.destination, SCALAR_FUNCTION - 1, name="destination")),
             self.result.data.eq(delayed(m, Value.cast(lookup.result), 1, name="result")),
             self.fault.eq(Mux(is_due, delayed(m, fault, 1, name="fault"), Fault.NONE)),
         ]

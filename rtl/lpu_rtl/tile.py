@@ -99,7 +99,7 @@ class Tile(wiring.Component):
 
         # Memories. The host uses the ports of units that are idle.
         conflicts = [
-            share(m, wmem.read, [mxm.weights, weight_rows.weights]),
+            share(m, wmem.read, [weight_rows.weights, mxm.weights]),
             share(m, weight_rows.read, [vxm.weights, windows.wmem_read]),
             share(m, wmem.write, [vxm.weight_write, windows.wmem_write]),
             share(m, vmem.read[0], [vxm.vmem_a, icu.vlane, windows.vmem_read]),

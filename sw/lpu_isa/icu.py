@@ -16,9 +16,9 @@ __all__ = ["ALU", "BRANCH", "BRANCHES", "LANE", "LOOP_DEPTH", "REFETCHES", "SCAL
 
 ALU = 1
 """Cycle, after issue, in which an integer result is written (so it is read from the next cycle on)."""
-SCALAR_FUNCTION = 9
+SCALAR_FUNCTION = 10
 """The same for a function of a scalar."""
-LANE = 4
+LANE = 5
 """The same for a lane of a memory; the memory is addressed in cycle 1."""
 BRANCH = 4
 """Smallest distance to the next bundle after an operation of `REFETCHES`, taken or not."""

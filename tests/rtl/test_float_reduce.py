@@ -87,7 +87,7 @@ def test_reductions(config, tmp_path):
         vectors += [words[0]] * idle
     operands = {"event": np.array(events), "valid": np.array(valids), "vector": np.array(vectors)}
     name = f"reduce-{config.name}-{p}"
-    found = run_unit(config, "reducer", operands, latency=REDUCE, name=name, folder=tmp_path)
+    found = run_unit(config, "reducer", operands, latency=REDUCE - 1, name=name, folder=tmp_path)
 
     expected = np.zeros(len(events), bool)
     for end, register, wanted in ends:

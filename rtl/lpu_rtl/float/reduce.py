@@ -20,7 +20,7 @@ from .tree import balanced, larger, largest, pairwise
 __all__ = ["Reducer", "reduce_layout"]
 
 _WORDS = REDUCE - 1
-"""Cycle, counted as `REDUCE` is, of the words that are written: they are registered, since the registers are far."""
+"""Cycle, counted as `REDUCE` is, of the words that are written: the sequencer takes them in the next."""
 
 
 def reduce_layout(config: TileConfig) -> data.StructLayout:
@@ -50,8 +50,8 @@ class Reducer(wiring.Component):
     event : In(reduce_layout(config))       Its ``kind`` is NONE when there is nothing to reduce.
     valid : In(rows)                        Lanes that count, the lowest ones; the others must be zero.
     vector : In(vector_layout(config))
-    write : Out(RegisterWrite)              `lpu_isa.vxm.REDUCE` cycles after the last vector; ARGMAX a second time a
-                                            cycle later.
+    write : Out(RegisterWrite)              `lpu_isa.vxm.REDUCE` cycles after the last vector, less the one in which the
+                                            sequencer takes it; ARGMAX a second time a cycle later.
     overflow : Out(1)                       With ``write``: the sum is too large.
     conflict : Out(1)                       Two reductions overlap, or two writes are due in one cycle.
     busy : Out(1)                           A vector, or a write, is on its way.
@@ -107,16 +107,16 @@ class Reducer(wiring.Component):
             }.items()
         )
         register = delayed(m, Mux(ends, ahead.register, events[_WORDS].register + 1), 1, name="register")
+        was_after = delayed(m, is_after, 1, name="was_after", reset_less=False)
         second_word = delayed(m, value, 1, name="second_word")
         words = [gated(total, is_sum), gated(value, is_maximum), gated(index, is_index), gated(second_word, is_after)]
-        enable = is_end | is_after
         m.d.comb += [
-            self.write.enable.eq(delayed(m, enable, REDUCE - _WORDS, name="enable", reset_less=False)),
-            self.write.index.eq(delayed(m, register, REDUCE - _WORDS, name="index")),
-            self.write.data.eq(delayed(m, balanced(operator.or_, words), REDUCE - _WORDS, name="data")),
+            self.write.enable.eq(is_end | is_after),
+            self.write.index.eq(register),
+            self.write.data.eq(balanced(operator.or_, words)),
             self.overflow.eq(is_sum & overflow),
             self.conflict.eq((arrives & self.event.is_first & in_progress) | (is_end & is_after)),
-            self.busy.eq(Cat(event.kind != Reduce.NONE for event in events[1:-1]).any() | is_after | self.write.enable),
+            self.busy.eq(Cat(event.kind != Reduce.NONE for event in events[1:]).any() | is_after | was_after),
         ]
         return m
 
