@@ -51,6 +51,7 @@ class _Surroundings:
         self.registers = [value & 0xFFFF_FFFF for value in state.registers]
         self.trackers = [0] * TRACKERS
         self.register_writes: dict[int, int] = {}
+        self._late: dict[int, int] = {}
         self.clamped = 0
         self.accesses: Counter[Access] = Counter()
         self.faults: list[tuple[int, int]] = []
@@ -129,11 +130,14 @@ class _Surroundings:
                     if columns >> column & 1:
                         self.wmem[word, row, column] = values[column % rows]
         self.clamped += int(dut.clamped.value)
-        if self._is_on("register_write"):
-            index = self._note("register_write", "register", cycle, is_write=True, field="index")
-            self.register_writes[cycle] = value = int(dut.register_write__data.value)
+        for index, value in self._late.items():
+            self.registers[index] = value
+        self._late = {}
+        if self._is_on("register_write"):  # the sequencer takes it in this cycle and writes it in the next
+            index = self._note("register_write", "register", cycle + 1, is_write=True, field="index")
+            self.register_writes[cycle + 1] = value = int(dut.register_write__data.value)
             if index:
-                self.registers[index] = value
+                self._late = {index: value}
 
 
 def _issue(port: str, dut, slot: Slot, op: dict[str, int] | None, registers: list[int]) -> None:
