@@ -10,7 +10,7 @@ from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import SHAPES
 from lpu_isa.faults import Fault
 from lpu_isa.formats import FloatFormat
-from lpu_isa.icu import LOOP_DEPTH
+from lpu_isa.icu import ALU, LANE, LOOP_DEPTH
 from lpu_sw.asm.builder import Builder
 from lpu_sw.image import Image
 from lpu_tb.build import tile_text
@@ -93,7 +93,7 @@ FAULTS: dict[str, tuple[Image, Fault]] = {
     "pass_busy": (image_of(pass_(count=9), pass_()), Fault.ISSUE),
     "two_weight_readers": (image_of(matmul(inner=9), {"wait": 4}, pass_(source="wmem")), Fault.CONFLICT),
     "two_register_writers": (
-        image_of({"icu": {"op": "vlane", "rd": 1}, "wait": 3}, {"icu": {"op": "li", "rd": 2}}),
+        image_of({"icu": {"op": "vlane", "rd": 1}, "wait": LANE - ALU}, {"icu": {"op": "li", "rd": 2}}),
         Fault.CONFLICT,
     ),
     "switch_alone": (image_of({"sxm": {"op": "rotate"}}), Fault.CONFLICT),
