@@ -21,6 +21,7 @@ __all__ = ["AxiLite", "Host"]
 _OKAY, _SLVERR = 0, 2
 _ALL_BYTES = 0b1111
 _WORD_SHIFT = 2  # byte address to 32-bit word
+_SETTLING = 3  # cycles after a write of the control register, until what it changes can be read
 
 AxiLite = Signature({
     "awvalid": Out(1), "awready": In(1), "awaddr": Out(ADDRESS_BITS), "awprot": Out(3),
@@ -96,8 +97,11 @@ class Host(wiring.Component):
         m.d.sync += clamped.eq(Mux(begins, 0, Mux(sum_[-1], 0xFFFF_FFFF, sum_)))
         occupied = Signal()
         m.d.sync += occupied.eq(self.running | self.start)
-        self._read(m, occupied, clamped, inbox, outbox)
-        self._write(m, occupied, inbox)
+        controls = Signal()  # the host writes the control register in this cycle
+        settling = Signal(_SETTLING)
+        m.d.sync += settling.eq(Cat(controls, settling))
+        self._read(m, occupied, self.clearing | settling.any(), clamped, inbox, outbox)
+        self._write(m, occupied, controls, inbox)
         return m
 
     def _may_access(self, address: Value, occupied: Signal) -> Value:
@@ -106,7 +110,13 @@ class Host(wiring.Component):
         return ~occupied | (self.waiting & ~fetched)
 
     def _read(
-        self, m: Module, occupied: Signal, clamped: Signal, inbox: SyncFIFOBuffered, outbox: SyncFIFOBuffered
+        self,
+        m: Module,
+        occupied: Signal,
+        waits: Value,
+        clamped: Signal,
+        inbox: SyncFIFOBuffered,
+        outbox: SyncFIFOBuffered,
     ) -> None:
         axi = self.axi
         address = Signal(ADDRESS_BITS)
@@ -166,7 +176,7 @@ class Host(wiring.Component):
                     takes.eq(is_outbox & outbox.r_rdy),
                     fetches.eq(self.read.exists & self._may_access(address, occupied)),
                 ]
-                with m.If(~self.clearing):
+                with m.If(~waits):
                     m.next = "ASK"
             with m.State("ASK"):
                 m.d.sync += axi.rresp.eq(_OKAY)
@@ -191,7 +201,7 @@ class Host(wiring.Component):
                 with m.If(axi.rready):
                     m.next = "IDLE"
 
-    def _write(self, m: Module, occupied: Signal, inbox: SyncFIFOBuffered) -> None:
+    def _write(self, m: Module, occupied: Signal, controls: Signal, inbox: SyncFIFOBuffered) -> None:
         axi = self.axi
         out_of_reset = Signal()
         has_address, has_data = Signal(), Signal()
@@ -219,6 +229,7 @@ class Host(wiring.Component):
             ),
             writes.eq(has_address & has_data & ~axi.bvalid & ~self.clearing),
             acts.eq(writes & possible & (strobe != 0)),
+            controls.eq(acts & is_control),
             self.write.enable.eq(acts & ~in_registers),
             inbox.w_data.eq(word),
             inbox.w_en.eq(acts & is_inbox),
@@ -228,7 +239,7 @@ class Host(wiring.Component):
             (Control.STOP, self.stop),
             (Control.RESET, self.reset),
         ):
-            m.d.sync += signal.eq(acts & is_control & ((word & control) != 0))
+            m.d.sync += signal.eq(controls & ((word & control) != 0))
         with m.If(writes):
             is_full = is_inbox & ~inbox.w_rdy & (strobe != 0)
             m.d.sync += [
