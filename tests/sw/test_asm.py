@@ -333,7 +333,7 @@ def test_loops_balance_and_branches_stay_inside(text, message):
         (
             "vxm.pass x=3 write=vmem d=7 @3\n vxm.pass x=7 write=vmem d=8 @done\n halt",
             ["kernel.lpu:2:2: read before write: bundle 1 (kernel.lpu:2:2) reads vmem 7 in cycle 4 (vxm), "
-             "bundle 0 (kernel.lpu:1:1) writes it in cycle 4: 1 cycles too early"],
+             "bundle 0 (kernel.lpu:1:1) writes it in cycle 5: 2 cycles too early"],
         ),
         (
             "vxm.pass add=b write=vmem @6\n vxm.pass write=vmem d=9 @done\n halt",
@@ -348,7 +348,7 @@ def test_loops_balance_and_branches_stay_inside(text, message):
         (
             "vxm.pass write=vmem\n halt",
             ["kernel.lpu:2:2: operation still running: bundle 1 (kernel.lpu:2:2) issues halt in cycle 1, "
-             "bundle 0 (kernel.lpu:1:1) runs until cycle 4"],
+             "bundle 0 (kernel.lpu:1:1) runs until cycle 5"],
         ),
         ("li r1, 3\n addi r2, r1, 4 @done\n halt", ["kernel.lpu:2:2: read before write: ", "reads register 1 "]),
     ],
@@ -363,7 +363,7 @@ def test_operations_may_overlap_as_far_as_they_do_not_meet():
         "vxm.pass add=b write=vmem d=5 @1\n vxm.pass write=vmem d=9 @{}\n send r0\n vxm.pass x=5 write=smem @9\n halt"
     )
     assert len(assemble(text.format(9), SMALL).bundles) == 5
-    assert "reads vmem 5 in cycle 10 (vxm), bundle 0 (kernel.lpu:1:1) writes it in cycle 10" in error(text.format(7))
+    assert "reads vmem 5 in cycle 10 (vxm), bundle 0 (kernel.lpu:1:1) writes it in cycle 11" in error(text.format(7))
 
 
 def test_includes_are_found_beside_their_file(tmp_path: Path):

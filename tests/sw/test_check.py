@@ -38,7 +38,7 @@ def found(*program, **more):
 QUANTISE = {"count": 2, "quantise": Quantise.ACT, "q": 0}
 MATMUL = {"outer": 2, "act_outer": 1, "clear": Clear.OUTER}
 CONVERT = {"source": Source.ACC, "write": Write.VMEM, "d": 9}
-QUANTISE_TO_MATMUL = 4 + 4 + 1 - 2
+QUANTISE_TO_MATMUL = 4 + 1 + 4 + 1 - 2
 MATMUL_TO_CONVERT = 8 + 1 + 1 + 1 - 2
 
 
@@ -58,13 +58,13 @@ def test_what_a_violation_tells():
     (violation,) = report.violations
     assert str(violation) == (
         "read before write: bundle 1 (a.lpu:2:1) reads act 0 in cycle 8 (mxm), "
-        "bundle 0 (a.lpu:1:1) writes it in cycle 8: 1 cycles too early"
+        "bundle 0 (a.lpu:1:1) writes it in cycle 9: 2 cycles too early"
     )
     assert (report.status, report.cycles, report.bundles, report.is_clean) == (Status.HALTED, 46, 3, False)
 
 
 def test_a_write_waits_for_the_last_read_of_the_old_value():
-    # Operand B is read after the adder's other input has come through the multiplier; the copy lands in cycle 4.
+    # Operand B is read after the adder's other input has come through the multiplier; the copy lands in cycle 5.
     slow = {"count": 4, "multiply": Multiply.SCALAR, "add": Add.B, "b": 20}
     copy = {"write": Write.VMEM, "d": 23}
     assert found(bundle(4, vxm=slow), bundle(vxm=copy)) == []
@@ -74,8 +74,8 @@ def test_a_write_waits_for_the_last_read_of_the_old_value():
     slot_free = {"count": 1, "multiply": Multiply.SCALAR, "add": Add.B, "b": 23}
     assert found(bundle(1, vxm=slot_free), bundle(vxm=copy)) == []
     gain = {"multiply": Multiply.SCALAR, "add": Add.SCALAR, "gain": Gain.B, "b": 23}
-    assert found(bundle(6, vxm=gain), bundle(vxm=copy)) == [(Kind.WRITE_BEFORE_READ, 1, 0)]
-    assert found(bundle(7, vxm=gain), bundle(vxm=copy)) == []
+    assert found(bundle(5, vxm=gain), bundle(vxm=copy)) == [(Kind.WRITE_BEFORE_READ, 1, 0)]
+    assert found(bundle(6, vxm=gain), bundle(vxm=copy)) == []
 
 
 def test_a_pass_must_not_overwrite_what_it_still_reads():
@@ -115,7 +115,7 @@ def test_gain_and_sum_of_squares_share_a_multiplier():
 
 
 def test_the_register_file_has_one_write_port():
-    reduce = bundle(13, vxm={"reduce": Reduce.MAX, "reduce_reg": 1})
+    reduce = bundle(15, vxm={"reduce": Reduce.MAX, "reduce_reg": 1})
     assert found(reduce, icu(IcuOp.LI, rd=2, imm=1)) == [(Kind.CLAIMED_TWICE, 1, 0)]
 
 
@@ -135,8 +135,8 @@ def test_register_0_is_no_dependence():
 
 def test_trackers_are_read_after_the_pass_that_sets_them():
     matmul = bundle(mxm={"base": 1, "tracker": 2, "act": 9})
-    assert found(bundle(6, vxm={"quantise": Quantise.ACT, "tracker": 2}), matmul) == [(Kind.READ_BEFORE_WRITE, 1, 0)]
-    assert found(bundle(7, vxm={"quantise": Quantise.ACT, "tracker": 2}), matmul) == []
+    assert found(bundle(7, vxm={"quantise": Quantise.ACT, "tracker": 2}), matmul) == [(Kind.READ_BEFORE_WRITE, 1, 0)]
+    assert found(bundle(8, vxm={"quantise": Quantise.ACT, "tracker": 2}), matmul) == []
 
 
 def test_a_slot_runs_one_operation_at_a_time():
@@ -146,7 +146,7 @@ def test_a_slot_runs_one_operation_at_a_time():
 
 
 def test_nothing_runs_during_receive_and_halt():
-    copy = bundle(4, vxm={"write": Write.VMEM})
+    copy = bundle(5, vxm={"write": Write.VMEM})
     assert found(copy, icu(IcuOp.RECV, rd=1), inbox=[1]) == [(Kind.RUNNING, 1, 0)]
     assert found(copy, icu(IcuOp.RECV, rd=1)) == [(Kind.RUNNING, 1, 0)]
     assert found(copy) == [(Kind.RUNNING, 1, 0)]

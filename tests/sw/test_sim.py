@@ -488,7 +488,7 @@ FAULTS = {
     "no steps": (Fault.COUNT, 0, [bundle(mxm={"inner": 0})]),
     "many steps": (Fault.COUNT, 1, [icu(IcuOp.LI, rd=1, imm=1000), bundle(mxm={"outer": 24, "outer_reg": 1})]),
     "no distance": (Fault.COUNT, 0, [bundle(timed=True)]),
-    "function": (Fault.FUNCTION, 0, [icu(IcuOp.FUNCTION, function=Function.RECIPROCAL)]),
+    "function": (Fault.FUNCTION, 0, [icu(IcuOp.FUNCTION, 20, function=Function.RECIPROCAL)]),
     "function of a vector": (Fault.FUNCTION, 0, [bundle(vxm={"function": Function.RSQRT})]),
     "loop of no iterations": (Fault.LOOP, 0, [icu(IcuOp.LOOP, imm=0)]),
     "end without loop": (Fault.LOOP, 0, [icu(IcuOp.END)]),
