@@ -10,9 +10,10 @@ import numpy as np
 
 from lpu_sw.clock import board_clock
 from lpu_sw.engines import EngineError
+from lpu_sw.frontends import load_model
 from lpu_sw.processor import llama2c_speeds
 from lpu_sw.profile.figures import token_profile
-from lpu_sw.run import Plan, Record, n_parameters, plan_run
+from lpu_sw.run import Plan, Record, find_tile, n_parameters, plan_run
 
 __all__ = ["MEAN_POSITIONS", "bench", "figures_table"]
 
@@ -28,8 +29,12 @@ def bench(
 
     sim_tokens, rtl_tokens : length of the runs whose speed is measured; 0 leaves them out. The first pair is the one
     that also runs on the RTL. ``board`` : speed at `board_clock`, None without one. ``llama2c`` : see
-    `llama2c_speeds`.
+    `llama2c_speeds`. Raises ValueError for a model or a tile that cannot be used, before anything is measured if that
+    shows from its file or name alone.
     """
+    for model, tile in pairs:
+        load_model(model)
+        find_tile(tile)
     runs = []
     for model, tile in pairs:
         say(f"{model} on {tile}")

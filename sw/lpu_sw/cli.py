@@ -29,7 +29,7 @@ from lpu_sw.host.decode import MachineFault
 from lpu_sw.image import Image
 from lpu_sw.infer import NetworkRun, read_inputs
 from lpu_sw.model_file import CNN_TILE, LLAMA_TILE, open_model
-from lpu_sw.page_parts import write_part
+from lpu_sw.page_parts import read_part, write_part
 from lpu_sw.profile.page import stall_table
 from lpu_sw.profile.report import report
 from lpu_sw.profile.tables import tables
@@ -44,6 +44,7 @@ __all__ = ["application", "main"]
 COMMAND_GROUP = "lpu.command"
 DEFAULT_MODEL = Path("models/story-llama")
 DEFAULT_BENCH = Path("sim_build/bench.json")
+BENCH_PART = "bench"
 MIXTURE = Path("models/story-moe")
 BENCH_TILES = ["8x16", "8x16,wmem_words=3072", "16x16"]
 """The board's tile, the same with a larger cache, and a larger one."""
@@ -247,8 +248,8 @@ def compile_(
     """
     if output is None and dumped is None:
         raise ValueError("nothing to do, expected --output FILE, --dump PASS or both")
-    _make_room_for(output)
     opened = open_model(model, tile, context, tokenizer, _sizes(dim))
+    _make_room_for(output)
     if dumped is not None:
         typer.echo(opened.dump(dumped))
     if output is not None:
@@ -288,8 +289,8 @@ def asm(
     const: ConstantOption = None,
 ) -> None:
     """Assemble a program and prove its timing."""
-    _make_room_for(output)
     program = assemble_file(source, find_tile(tile) if tile else None, constants=_constants(const or []))
+    _make_room_for(output)
     if output is not None:
         Image.from_program(program).save(output)
     typer.echo(f"{source}: {len(program.bundles)} bundles for tile {program.config.name}")
@@ -346,12 +347,14 @@ def benchmark(
     if not models and not tiles:
         pairs += [(MIXTURE, tile) for tile in MIXTURE_TILES]
     _make_room_for(json_file)
+    if write is not None:
+        read_part(write, BENCH_PART)
     figures = bench(pairs, tokens, rtl_tokens, typer.echo)
     _write_json(json_file, figures)
     table = figures_table(figures)
     typer.echo(table)
     if write is not None:
-        write_part(write, "bench", table)
+        write_part(write, BENCH_PART, table)
 
 
 @_commands.command(name="profile")
@@ -373,6 +376,9 @@ def profiling(
 ) -> None:
     """Show where the cycles of one token, or of one input of a network, go, without running anything."""
     _make_room_for(json_file, trace, html)
+    part = f"stalls of {model.stem}"
+    if write is not None:
+        read_part(write, part)
     opened = open_model(model, tile, context, tokenizer, _sizes(dim))
     shown = opened.profile(position, prefill)
     for line in shown.lines():
@@ -385,7 +391,7 @@ def profiling(
     if html is not None:
         html.write_text(report(shown, opened.stretches, title), encoding="utf-8")
     if write is not None:
-        write_part(write, f"stalls of {model.stem}", stall_table(list(opened.profiles())))
+        write_part(write, part, stall_table(list(opened.profiles())))
 
 
 @_commands.command()

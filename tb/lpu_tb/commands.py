@@ -104,7 +104,7 @@ def synth(
 
 def route(
     tile: TileOption = "8x16",
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Of the placer; may be repeated.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", min=0, help="Of the placer; may be repeated.")] = None,
     target_mhz: Annotated[float, typer.Option(help="Clock that the placer works towards.")] = 115.0,
     json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = SIM_BUILD / "route.json",
 ) -> None:
@@ -115,8 +115,8 @@ def route(
 
 def fpga(
     tile: TileOption = "8x16",
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Of the placer; may be repeated.")] = None,
-    clock_mhz: Annotated[float, typer.Option(help="Clock of the tile; to miss it is an error.")] = 50.0,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", min=0, help="Of the placer; may be repeated.")] = None,
+    clock_mhz: Annotated[float, typer.Option(min=1, help="Clock of the tile; to miss it is an error.")] = 50.0,
     baud: Annotated[int, typer.Option(min=1, help="Rate of the serial line.")] = BAUD,
     part: Annotated[str, typer.Option(help="Chip on the board: 12F, 25F, 45F or 85F.")] = "85F",
     jobs: Annotated[int, typer.Option(min=1, help="Seeds that are placed and routed side by side.")] = 1,

@@ -19,6 +19,7 @@ from lpu_rtl.fingerprint import design_fingerprint
 from lpu_rtl.primitives import Technology
 from lpu_sw.bench import MEAN_POSITIONS
 from lpu_sw.clock import RESULTS
+from lpu_sw.compiler.memory import DoesNotFit
 from lpu_sw.run import find_tile, plan_run
 
 from .floorplan import floorplan
@@ -67,7 +68,7 @@ def record(
         raise ValueError(f"unknown part {part!r}, expected one of {', '.join(PARTS)}")
     try:
         cycles = mean_cycles(model, tile)
-    except ValueError as error:
+    except DoesNotFit as error:
         progress(f"tokens/s are not stated: {error}")
         cycles = None
     made = _netlist(tile, round(clock_mhz * 1e6), baud, part, folder)

@@ -103,6 +103,10 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_model_is_scheduled(
         (["asm", KERNEL, "--const", "N"], "found --const 'N', expected NAME=VALUE with a number"),
         (["asm", KERNEL, "--const", "NN=3"], "found constant 'NN', expected one that"),
         (["asm", KERNEL, "--tile", "5x5"], "unknown tile '5x5', expected one of 4x4, 8x16, 16x16"),
+        (["bench", "--model", DIGITS.with_name("none.bin"), "--tokens", 0], "none.bin: no such file or folder"),
+        (["bench", "--tile", "8x16", "--tile", "5x5"], "unknown tile '5x5'"),
+        (["bench", "--write", KERNEL], "found no part between <!-- begin bench -->"),
+        (["profile", "--write", KERNEL], "found no part between <!-- begin stalls of story-llama -->"),
         (["compile", "-o", "no/folder/x.lpuimg", "--tile", "x"], "unknown tile 'x'"),
         (["compile"], "nothing to do, expected --output FILE, --dump PASS or both"),
         (
@@ -117,7 +121,9 @@ def test_other_commands_tell_a_mistake_in_one_line(arguments: list[object], says
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "--tokens", "few"], ["run", "--tokens", "0"], ["run", "--tell"], ["walk"]], ids=" ".join
+    "arguments",
+    [["run", "--tokens", "few"], ["run", "--tokens", "0"], ["run", "--tokens", "-5"], ["run", "--tell"], ["walk"]],
+    ids=" ".join,
 )
 def test_a_wrong_argument_is_told_without_a_traceback(arguments: list[str], lpu: Lpu) -> None:
     result = lpu(*arguments)

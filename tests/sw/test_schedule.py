@@ -86,3 +86,23 @@ def test_the_search_is_never_worse_than_its_start_and_is_repeatable():
     orders = [improve([problem], [1.0], 50, 7) for _ in range(2)]
     assert orders[0] == orders[1]
     assert max(problem.place(orders[0])) <= start
+
+
+def test_an_order_that_begins_alike_is_placed_as_if_from_the_start():
+    problem = Problem([random_operations(5, 40)])
+    order, other = problem.order(), improve([problem], [1.0], 50)
+    same = next(i for i, (a, b) in enumerate(zip(order, other, strict=True)) if a != b)
+    placed = problem.placement()
+    assert problem.go_on(placed, order)
+    resumed = placed.until(same)
+    assert problem.go_on(resumed, other)
+    assert resumed.issue == problem.place(other)
+    assert placed.issue == problem.place(order)
+
+
+def test_an_order_that_takes_too_long_is_given_up_at_the_last_cycle_that_is_allowed():
+    problem = Problem([random_operations(5, 40)])
+    order = problem.order()
+    last = max(problem.place(order))
+    assert problem.go_on(problem.placement(), order, last)
+    assert not problem.go_on(problem.placement(), order, last - 1)

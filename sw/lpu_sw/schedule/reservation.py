@@ -2,7 +2,7 @@
 
 from lpu_isa.fields import Use
 
-__all__ = ["Claims", "ReservationTable", "claims_of"]
+__all__ = ["MOST_RESOURCES", "Claims", "ReservationTable", "claims_of"]
 
 Claims = int
 """Resources that an operation holds: bit ``c * MOST_RESOURCES + r`` is set where resource r is held in cycle
