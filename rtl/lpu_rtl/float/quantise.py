@@ -107,7 +107,7 @@ class Quantiser(wiring.Component):
         m.d.sync += field_before.eq(field_so_far)
 
         # Waiting. The block's exponent is what its closing vector saw: the first to close from the oldest vector on.
-        block_field = Const(0, 8)
+        block_field = field = Const(0, 8)
         for stage in range(config.words_per_block):
             block_field = Mux(event.closes, field_so_far, block_field)
             # With scale 1 the unit is 1.
