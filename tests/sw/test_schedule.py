@@ -7,7 +7,9 @@ import pytest
 
 from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import SHAPES
-from lpu_isa.fields import REGISTERS, Operation, Use
+from lpu_isa.fields import REGISTERS, Claim, Operation, Use
+from lpu_sw.compiler.schedule import Piece, joined, joined_alike
+from lpu_sw.compiler.step import Step
 from lpu_sw.schedule.list_scheduler import Problem, improve
 
 TILE = SHAPES["8x16"]
@@ -106,3 +108,16 @@ def test_an_order_that_takes_too_long_is_given_up_at_the_last_cycle_that_is_allo
     last = max(problem.place(order))
     assert problem.go_on(problem.placement(), order, last)
     assert not problem.go_on(problem.placement(), order, last - 1)
+
+
+def test_pieces_are_joined_at_a_distance_that_suits_all_of_them():
+    def piece(*cycles: int) -> Piece:
+        """An operation that holds a port in these cycles."""
+        return Piece([Step("some", {})], [[Use((), (Claim("port", np.array(cycles)),))]], [0])
+
+    late, long, behind = piece(5), piece(0, 1, 2, 3, 4), piece(0)
+    assert joined(late, behind) == 1
+    assert joined(long, behind) == 5
+    assert joined(late, behind, 5) == 6
+    assert joined_alike([(late, behind, 0), (long, behind, 0)], 0) == 6  # 5 would be both cycles' maximum
+    assert joined_alike([(late, behind, 3), (long, behind, 0)], 2) == 5

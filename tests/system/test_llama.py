@@ -10,7 +10,8 @@ import pytest
 from lpu_isa.config import SHAPES
 from lpu_isa.faults import Fault
 from lpu_sw.bench import bench, figures_table
-from lpu_sw.compiler.llama import CompiledLlama, compile_llama
+from lpu_sw.check import check
+from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
 from lpu_sw.engines import Job, SimDevice, SimEngine, driven
 from lpu_sw.evaluate import evaluate
 from lpu_sw.frontends import load_model
@@ -61,6 +62,13 @@ def test_sixteen_tokens_take_the_predicted_cycles(tile: str, prompt: str, story_
     assert sum(figures["prefill_cycles"] + figures["cycles"]) == sum(predicted)
     assert all(floor < cycles for floor, cycles in zip(figures["floor_cycles"], figures["cycles"], strict=True))
     assert figures["text"].startswith(prompt)
+
+
+@pytest.mark.parametrize("prompt", [[1], [1, 225, 226, 101]])
+def test_the_checker_finds_nothing(prompt: list[int], compiled: CompiledLlama) -> None:
+    program, inbox = compiled.program, inbox_words(compiled.facts, prompt, 20, False, -1)  # three buckets of positions
+    report = check(program.config, program.bundles, program.timings.tolist(), inbox, SimDevice(program).state)
+    assert report.is_clean, [str(violation) for violation in report.violations]
 
 
 def test_macs_are_those_of_the_model(plan: Plan, model: LlamaModel) -> None:

@@ -18,7 +18,7 @@ from lpu_isa.icu import ALU, BRANCH, IcuOp
 
 from .layout import Layout
 from .registers import Register
-from .schedule import Schedule, joined, landed
+from .schedule import Schedule, joined_alike, landed
 from .writer import Writer
 
 __all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
@@ -93,8 +93,8 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
     w.piece(prologue, at)
     timings = [1] * (len(pieces) * row)
     # The classifier waits for more of the last layer than a layer for the one before: once a token, not in each layer.
-    waits = [joined(piece, classifier) - piece.period - body.way_out for body in bodies for piece in body.pieces]
-    to_classifier = max(2 * BRANCH, *waits)
+    ends = [(piece, classifier, piece.period + body.way_out) for body in bodies for piece in body.pieces]
+    to_classifier = joined_alike(ends, 2 * BRANCH)
     layers, tails = [], []
     for k, body in enumerate(bodies):
         w.label(f"layers below {body.limit}")
@@ -102,7 +102,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
             w.icu("a longer context?", IcuOp.BGE, BRANCH, f"layers below {bodies[k + 1].limit}", rs=r.POSITION,
                   rt=r.HEAD + 1 + k)  # fmt: skip
             at += BRANCH
-        first = max(at + BRANCH + 1, *(joined(prologue, piece) for piece in body.pieces))
+        first = joined_alike([(prologue, piece, 0) for piece in body.pieces], at + BRANCH + 1)
         w.icu("timing row", IcuOp.TIMING, BRANCH, rs=r.HEAD, imm=-(len(w.bundles) + 2))
         w.icu("layers", IcuOp.LOOP, first - at - BRANCH, imm=layout.rounds)
         for step in body.pieces[0].steps:

@@ -23,7 +23,7 @@ from .memory import DoesNotFit, ceil_div, check_bundles
 from .position import position_registers, position_steps
 from .step import Step
 
-__all__ = ["Body", "Piece", "Schedule", "joined", "landed", "schedule", "straight", "together"]
+__all__ = ["Body", "Piece", "Schedule", "joined", "joined_alike", "landed", "schedule", "straight", "together"]
 
 SEARCH_TRIES = 2000
 """Orders of a body's operations that are tried."""
@@ -52,7 +52,7 @@ class Piece:
     @cached_property
     def period(self) -> int:
         """Smallest distance from its cycle 0 to that of the next round of a loop around it."""
-        return max(joined(self, self), self.issue[-1] + 1 + BRANCH)
+        return joined(self, self, self.issue[-1] + 1 + BRANCH)
 
 
 def together(uses: Iterable[Use]) -> Use:
@@ -65,10 +65,13 @@ def _uses(isa: BundleFormat, steps: Sequence[Step], registers: Sequence[int]) ->
     return [together(isa.use(op, registers) for op in step.operations.values()) for step in steps]
 
 
-def joined(before: Piece, after: Piece) -> int:
-    """Smallest distance from cycle 0 of one piece to cycle 0 of the piece that follows it."""
+def joined(before: Piece, after: Piece, least: int = 0) -> int:
+    """Smallest distance, ``least`` or more, from cycle 0 of one piece to cycle 0 of the piece that follows it.
+
+    A larger one need not be possible: what holds a unit late in the first may then meet another user of the second.
+    """
     n = len(before.steps)
-    need = max(before.issue) + 1
+    need = max(max(before.issue) + 1, least)
     for case in range(max(len(before.variants), len(after.variants))):
         first, second = (piece.variants[case % len(piece.variants)] for piece in (before, after))
         distances = dependences([*first, *second])
@@ -83,6 +86,16 @@ def joined(before: Piece, after: Piece) -> int:
     while not all(table.is_free(claims, need + issue) for claims, issue in behind):
         need += 1
     return need
+
+
+def joined_alike(pairs: Sequence[tuple[Piece, Piece, int]], least: int) -> int:
+    """Smallest number, ``least`` or more, that added to the cycles of each pair is a possible distance from the first
+    piece to the second."""
+    while True:
+        need = max(joined(before, after, cycles + least) - cycles for before, after, cycles in pairs)
+        if need == least:
+            return need
+        least = need
 
 
 def _placed(steps: Sequence[Step], problem: Problem, order: Sequence[int], issue: Sequence[int]) -> Piece:
