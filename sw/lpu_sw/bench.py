@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from lpu_sw.clock import board_clock
+from lpu_sw.compiler.llama import facts_to_metadata
 from lpu_sw.engines import EngineError
 from lpu_sw.frontends import load_model
+from lpu_sw.image import Image
 from lpu_sw.processor import llama2c_speeds
 from lpu_sw.profile.figures import token_profile
 from lpu_sw.run import Plan, Record, find_tile, n_parameters, plan_run
@@ -57,7 +59,7 @@ def _planned(plan: Plan) -> dict[str, Any]:
     shown = [position for position in SHOWN_POSITIONS if position < facts.context]
     with TemporaryDirectory() as folder:
         image = Path(folder) / "image"
-        plan.job.image.save(image)
+        Image.from_program(plan.job.program, {"llama": facts_to_metadata(facts)}).save(image)
         image_bytes = image.stat().st_size
     return {
         "context": facts.context,

@@ -1,16 +1,13 @@
-"""Engine ``board``: a job on a tile at the other end of a serial port."""
+"""Engine ``board``: a tile at the other end of a serial port."""
 
-import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from lpu_isa.host import Register
 from lpu_isa.serial import BAUD
-from lpu_sw.engines import EngineError, Job, driven
-from lpu_sw.host.decode import Post, decode
+from lpu_sw.asm.program import Program
+from lpu_sw.engines import EngineError, TileEngine, loaded
+from lpu_sw.host.decode import Device
 from lpu_sw.host.port import PortLine
-from lpu_sw.host.protocol import DeviceError, TileDevice
 from lpu_sw.host.serial import SerialTransport
 
 __all__ = ["BoardEngine", "PortEngine"]
@@ -24,47 +21,25 @@ class PortEngine(Protocol):
     baud: int
 
 
-class BoardEngine:
-    """The host's code of every other engine, on a `SerialTransport`.
-
-    cpu_seconds : processor time of the host. port, baud : see `PortEngine`.
-    """
-
-    needs_tile = True
+class BoardEngine(TileEngine):
+    """A tile behind a `SerialTransport`. port, baud : see `PortEngine`. cpu_seconds : of the host."""
 
     def __init__(self) -> None:
-        self.clamped = 0
-        self.cpu_seconds = 0.0
+        super().__init__()
         self.port: str | None = None
         self.baud = BAUD
-        self._opened: tuple[PortLine, TileDevice] | None = None
+        self._line: PortLine | None = None
 
-    def prepare(self, job: Job, say: Callable[[str], None]) -> None:
-        """Find the tile and load the image into it. Raises `EngineError`."""
+    def open(self, program: Program, say: Callable[[str], None]) -> Device:
+        """Find the tile and load the program into it."""
         if self.port is None:
             raise EngineError("engine board needs a serial port, as in --port /dev/ttyUSB0")
-        try:
-            line = PortLine(self.port, self.baud)
-            device = TileDevice(SerialTransport(line), job.compiled.program.config)
-            say(f"loading the model through {self.port}")
-            asyncio.run(device.load(job.image))
-        except (OSError, DeviceError) as error:
-            raise EngineError(str(error)) from None
-        self._opened = line, device
+        self._line = PortLine(self.port, self.baud)
+        say(f"loading the model through {self.port}")
+        return loaded(SerialTransport(self._line), program)
 
-    def generate(self, job: Job) -> Iterator[Post]:
-        """Run the request, giving each post when it comes; see `lpu_sw.engines.Engine`."""
-        if self._opened is None:
-            self.prepare(job, lambda line: None)
-        opened, self._opened = self._opened, None
-        assert opened is not None
-        line, device = opened
-        start = time.process_time()
-        try:
-            yield from driven(decode(device, job.compiled.facts, job.request))
-            self.clamped = asyncio.run(device.register(Register.CLAMPED))
-        except OSError as error:
-            raise EngineError(str(error)) from None
-        finally:
-            line.close()
-        self.cpu_seconds = time.process_time() - start
+    def close(self) -> None:
+        """Give the port back."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None

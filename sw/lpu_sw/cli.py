@@ -72,6 +72,11 @@ ContextOption = Annotated[
 TokenizerOption = Annotated[
     Path | None, typer.Option("--tokenizer", help="tokenizer.json or tokenizer.bin.  [default: beside the model]")
 ]
+EngineOption = Annotated[
+    str, typer.Option(help="sim (golden model), rtl (Verilator), board, or for language models float (float32).")
+]
+PortOption = Annotated[str | None, typer.Option("--port", help="Serial port of engine board, such as /dev/ttyUSB0.")]
+BaudOption = Annotated[int, typer.Option("--baud", min=1, help="Rate of the port.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")]
 TraceOption = Annotated[Path | None, typer.Option("--trace", help="File to write a trace to, for ui.perfetto.dev.")]
 
@@ -105,12 +110,19 @@ def _make_room_for(*paths: Path | None) -> None:
                 path.unlink()
 
 
+def _set_port(engine: object, name: str, port: str | None, baud: int) -> None:
+    if isinstance(engine, PortEngine):
+        engine.port, engine.baud = port, baud
+    elif port is not None:
+        raise EngineError(f"engine {name} has no serial port: use --engine board")
+
+
 @_commands.command()
 def run(
     model: ModelOption = DEFAULT_MODEL,
     prompt: Annotated[str, typer.Option(help="Text to go on from; empty for BOS alone.")] = "Once upon a time",
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 200,
-    engine: Annotated[str, typer.Option(help="sim (golden model), rtl (Verilator), board or float (float32).")] = "sim",
+    engine: EngineOption = "sim",
     temperature: Annotated[float, typer.Option(help="0: the likeliest token, chosen by the tile itself.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the host's choices at a temperature above 0.")] = 0,
     tile: TileOption = "8x16",
@@ -118,8 +130,8 @@ def run(
     tokenizer: TokenizerOption = None,
     json_file: JsonOption = None,
     trace: TraceOption = None,
-    port: Annotated[str | None, typer.Option(help="Serial port of engine board, such as /dev/ttyUSB0.")] = None,
-    baud: Annotated[int, typer.Option(min=1, help="Rate of the port.")] = BAUD,
+    port: PortOption = None,
+    baud: BaudOption = BAUD,
 ) -> None:
     """Tell a story, token by token, in a number of cycles that is printed before it starts."""
     plan = plan_run(model, prompt, tokens, engine, tile, context, temperature, seed, tokenizer)
@@ -128,10 +140,7 @@ def run(
         if not isinstance(watched, WatchedEngine):
             raise EngineError(f"engine {engine} cannot be traced: use rtl, or lpu profile for what it would show")
         watched.is_watched = True
-    if isinstance(plan.engine, PortEngine):
-        plan.engine.port, plan.engine.baud = port, baud
-    elif port is not None:
-        raise EngineError(f"engine {engine} has no serial port: use --engine board")
+    _set_port(plan.engine, engine, port, baud)
     _make_room_for(json_file, trace)
     for line in plan.lines():
         typer.echo(line)
@@ -168,26 +177,30 @@ def infer(
     tile: Annotated[str, typer.Option("--tile", help="Tile, with changes as in 16x16-cnn,wmem_words=1024.")] = CNN_TILE,
     limit: Annotated[int | None, typer.Option(min=1, help="Inputs, at most.")] = None,
     dim: DimOption = None,
+    engine: EngineOption = "sim",
     json_file: JsonOption = None,
+    port: PortOption = None,
+    baud: BaudOption = BAUD,
 ) -> None:
     """Run a feed-forward network over a file of inputs, in a number of cycles that is printed before it starts."""
     _make_room_for(json_file)
-    given = read_inputs(inputs)
-    x = given.x[:limit]
-    plan = NetworkRun(network, find_tile(tile), _sizes(dim))
-    plan.expect(x)
+    plan = NetworkRun(network, read_inputs(inputs, limit), find_tile(tile), _sizes(dim), engine)
+    _set_port(plan.engine, engine, port, baud)
     for line in plan.lines():
         typer.echo(line)
+    plan.engine.prepare(plan.job, typer.echo)
     typer.echo()
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(str(inputs), total=len(x))
-        for _ in plan.run(x):
+        bar = progress.add_task(str(inputs), total=len(plan.job.inputs))
+        for _ in plan.run():
             progress.advance(bar)
-    typer.echo(plan.summary(given.labels))
-    _write_json(json_file, plan.to_json(given.labels))
-    if plan.cycles != {plan.compiled.cycles}:
-        typer.echo(f"lpu: an input took {plan.cycles} cycles, {plan.compiled.cycles} were predicted", err=True)
+    typer.echo(plan.summary())
+    _write_json(json_file, plan.to_json())
+    index = plan.first_difference()
+    if index is not None:
+        ran, predicted = plan.results[index].cycles, plan.job.compiled.cycles
+        typer.echo(f"lpu: input {index} took {ran} cycles, {predicted} were predicted", err=True)
         raise typer.Exit(1)
 
 

@@ -1,9 +1,9 @@
-"""Engines: what can run a compiled Llama. Found by name through the entry points of the group ``lpu.engine``."""
+"""Engines: what can run a model. Found by name through the entry points of the group ``lpu.engine``."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Protocol, TypeVar
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from lpu_isa.host import Window
 from lpu_sw.asm.program import Program, Section
-from lpu_sw.compiler.llama import CompiledLlama, facts_to_metadata
-from lpu_sw.host.decode import MachineFault, Post, Request, check_request, decode
+from lpu_sw.compiler.llama import CompiledLlama
+from lpu_sw.host.decode import Device, MachineFault, Post, Request, check_request, decode
+from lpu_sw.host.protocol import DeviceError, TileDevice, Transport
 from lpu_sw.image import Image
 from lpu_sw.model import LlamaModel
 from lpu_sw.reference.llama import FloatLlama
@@ -27,11 +28,14 @@ __all__ = [
     "Job",
     "SimDevice",
     "SimEngine",
+    "TileEngine",
+    "TileJob",
     "awaited",
     "driven",
     "engine_names",
     "find_engine",
     "load_sections",
+    "loaded",
 ]
 
 ENGINE_GROUP = "lpu.engine"
@@ -40,15 +44,32 @@ RUN_AT_ONCE_CYCLES = 500
 """The simulator looks for a post that often; what it ran past one does no harm, since the post has its cycle."""
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class EngineError(RuntimeError):
     """An engine that cannot be used here; the text says in one line what is missing and what to do."""
 
 
+class TileJob(Protocol[T_co]):
+    """What a tile is asked to run: its program, and the host's part."""
+
+    @property
+    def program(self) -> Program:
+        """What is loaded into the tile."""
+        ...
+
+    def drive(self, device: Device) -> AsyncIterator[T_co]:
+        """Use a tile that holds the program, giving what comes of it when it comes.
+
+        Raises ValueError for what the model cannot take, `MachineFault`.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
-    """What an engine is asked to run.
+    """Text that a language model is asked for; a `TileJob` when it has been compiled.
 
     n_valid : ids below it may be chosen. on_tile : what the model was compiled to, None where no tile is needed.
     """
@@ -65,14 +86,18 @@ class Job:
             raise ValueError("this engine runs on a tile, and the model has not been compiled for one")
         return self.on_tile
 
-    @cached_property
-    def image(self) -> Image:
-        """What is loaded into the tile; the facts of the model are its metadata ``llama``."""
-        return Image.from_program(self.compiled.program, {"llama": facts_to_metadata(self.compiled.facts)})
+    @property
+    def program(self) -> Program:
+        """See `TileJob`."""
+        return self.compiled.program
+
+    def drive(self, device: Device) -> AsyncIterator[Post]:
+        """See `TileJob`."""
+        return decode(device, self.compiled.facts, self.request)
 
 
 class Engine(Protocol):
-    """Runs jobs, one after the other. Made without arguments.
+    """Runs jobs of language models, one after the other. Made without arguments.
 
     needs_tile : whether its jobs must be compiled; if not, its posts carry no cycles (0).
     clamped : lanes that the last run's quantisers of fixed scale clamped, valid when its posts have been taken.
@@ -90,7 +115,7 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, job: Job) -> Iterator[Post]:
+    def run(self, job: Job) -> Iterator[Post]:
         """Run the request, giving each post when it comes.
 
         Raises ValueError for a request that the model cannot take, `MachineFault` for a fault, `EngineError`.
@@ -187,25 +212,86 @@ class SimDevice:
     async def stop(self) -> None:
         """End the run."""
 
+    async def clamped(self) -> int:
+        """Lanes that quantisers of fixed scale have clamped since the start."""
+        return self.state.clamped
 
-class SimEngine:
-    """The golden model: exact to the bit and to the cycle."""
+
+def loaded(transport: Transport, program: Program) -> TileDevice:
+    """The tile behind a host port, with a program. Raises `DeviceError` for another tile, OSError."""
+    device = TileDevice(transport, program.config)
+    awaited(device.load(Image.from_program(program)))
+    return device
+
+
+class TileEngine(ABC):
+    """Runs jobs on a tile, of language models (see `Engine`) and of any other kind.
+
+    All that an engine says for itself is how its tile is opened and closed.
+    """
 
     needs_tile = True
 
     def __init__(self) -> None:
         self.clamped = 0
         self.cpu_seconds = 0.0
+        self._device: Device | None = None
 
-    def prepare(self, job: Job, say: Callable[[str], None]) -> None:
-        """Nothing is needed."""
+    @abstractmethod
+    def open(self, program: Program, say: Callable[[str], None]) -> Device:
+        """A tile that holds the program. Raises `EngineError`, `DeviceError`, OSError."""
 
-    def generate(self, job: Job) -> Iterator[Post]:
-        """Run the request on a new simulator."""
-        device = SimDevice(job.compiled.program)
-        start = time.process_time()
-        yield from driven(decode(device, job.compiled.facts, job.request))
-        self.clamped, self.cpu_seconds = device.state.clamped, time.process_time() - start
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what `open` took, also where it did not come to its end."""
+
+    def processor_seconds(self) -> float:
+        """Processor time, from any moment on, of whatever takes most of it in a run."""
+        return time.process_time()
+
+    def end(self, device: Device) -> None:
+        """Note what is to be known of a run, before the tile is closed."""
+        self.clamped = awaited(device.clamped())
+
+    def prepare(self, job: TileJob[object], say: Callable[[str], None]) -> None:
+        """Open a tile and load the program into it; ``say`` takes a line when it lasts. Raises `EngineError`."""
+        try:
+            self._device = self.open(job.program, say)
+        except (OSError, DeviceError) as error:
+            raise EngineError(str(error)) from None
+        finally:
+            if self._device is None:
+                self.close()
+
+    def run(self, job: TileJob[T]) -> Iterator[T]:
+        """Run the job on the tile that was prepared for it, giving what comes of it when it comes.
+
+        Raises ValueError for what the model cannot take, `MachineFault` for a fault, `EngineError`.
+        """
+        if self._device is None:
+            self.prepare(job, lambda line: None)
+        device, self._device = self._device, None
+        assert device is not None
+        try:
+            start = self.processor_seconds()
+            yield from driven(job.drive(device))
+            self.cpu_seconds = self.processor_seconds() - start
+            self.end(device)
+        except OSError as error:
+            raise EngineError(str(error)) from None
+        finally:
+            self.close()
+
+
+class SimEngine(TileEngine):
+    """The golden model: exact to the bit and to the cycle."""
+
+    def open(self, program: Program, say: Callable[[str], None]) -> Device:
+        """A new simulator."""
+        return SimDevice(program)
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 class FloatEngine:
@@ -220,7 +306,7 @@ class FloatEngine:
     def prepare(self, job: Job, say: Callable[[str], None]) -> None:
         """Nothing is needed."""
 
-    def generate(self, job: Job) -> Iterator[Post]:
+    def run(self, job: Job) -> Iterator[Post]:
         """Run the request in NumPy."""
         start = time.process_time()
         yield from self._posts(job)

@@ -130,7 +130,7 @@ class Record:
     def run(self) -> Iterator[Post]:
         """Run the plan, noting each post and passing it on."""
         start = time.perf_counter()
-        for post in self.plan.engine.generate(self.plan.job):
+        for post in self.plan.engine.run(self.plan.job):
             self.wall_seconds = time.perf_counter() - start
             self.posts.append(post)
             yield post

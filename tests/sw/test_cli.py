@@ -4,15 +4,18 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from lpu_isa.config import SHAPES
+from lpu_isa.config import SHAPES, TileConfig
 from lpu_sw.cli import main
+from lpu_sw.feed_forward.compile import CompiledNetwork, compile_network
 from lpu_sw.frontends import load_model
+from lpu_sw.graph.graph import Graph
 from lpu_sw.image import Image
 
 DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits" / "digits.onnx"
@@ -118,6 +121,41 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_model_is_scheduled(
 )
 def test_other_commands_tell_a_mistake_in_one_line(arguments: list[object], says: str, lpu: Lpu) -> None:
     assert says in complaint(lpu(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--engine", "float"], "engine float runs language models only: networks need one with a tile"),
+        (["--engine", "abacus"], "unknown engine 'abacus', expected one of board, float, rtl, sim"),
+        (["--port", "/dev/ttyUSB0"], "engine sim has no serial port: use --engine board"),
+        (["--tile", "4x4"], "is short by"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_infer_tells_a_mistake_in_one_line(arguments: list[str], says: str, lpu: Lpu) -> None:
+    result = lpu("infer", DIGITS, DIGITS.with_name("heldout.npz"), *arguments)
+    assert says in complaint(result)
+    assert not result.out
+
+
+def test_infer_fails_where_an_input_takes_other_cycles_than_predicted(
+    lpu: Lpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def compile_wrong(graph: Graph, tile: TileConfig) -> CompiledNetwork:
+        compiled = compile_network(graph, tile)
+        return replace(compiled, cycles=compiled.cycles + 1)
+
+    arguments = "infer", DIGITS, DIGITS.with_name("heldout.npz"), "--limit", 3, "--json", tmp_path / "figures.json"
+    right = lpu(*arguments)
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    cycles = figures["predicted_cycles"]
+    assert (right.status, figures["cycles"], figures["right"]) == (0, [cycles] * 3, 3)
+    assert f"3 inputs: 100.00% as labelled; {3 * cycles:,} cycles, as predicted: yes; " in right.out
+    monkeypatch.setattr("lpu_sw.infer.compile_network", compile_wrong)
+    wrong = lpu(*arguments)
+    assert (wrong.status, wrong.err) == (1, f"lpu: input 0 took {cycles} cycles, {cycles + 1} were predicted\n")
+    assert "as predicted: NO" in wrong.out
 
 
 @pytest.mark.parametrize(

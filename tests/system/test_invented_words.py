@@ -50,7 +50,7 @@ def test_the_tile_invents_no_more_words_than_float(story_llama: Path, training_w
         words = []
         for seed in range(STORIES):
             request = Request((1,), POSITIONS, model.config.stop_ids[0], TEMPERATURE, seed)
-            posts = engine.generate(Job(model, request, tokenizer.vocab_size, compiled))
+            posts = engine.run(Job(model, request, tokenizer.vocab_size, compiled))
             text = decode(tokenizer, [post.token for post in posts if post.token is not None])
             words += WORD.findall(text.lower())[:-1]  # the last one may have been cut
         seen, kind = [training_words[word] for word in words], type(engine)

@@ -42,7 +42,7 @@ def plan(story_llama: Path) -> Plan:
 
 
 def posts_of(model: LlamaModel, compiled: CompiledLlama, request: Request) -> list[Post]:
-    return list(SimEngine().generate(Job(model, request, compiled.facts.n_valid, compiled)))
+    return list(SimEngine().run(Job(model, request, compiled.facts.n_valid, compiled)))
 
 
 @pytest.mark.parametrize("tile", ["8x16", "16x16"])

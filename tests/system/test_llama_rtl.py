@@ -19,7 +19,7 @@ AWKWARD = LlamaConfig(18, 21, 2, 3, 1, 6, 37, 16)
 def posts(engine: str, job: Job) -> list[Post]:
     made = find_engine(engine)
     made.prepare(job, lambda line: None)
-    return list(made.generate(job))
+    return list(made.run(job))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

@@ -25,7 +25,7 @@ def test_the_rtl_issues_what_was_predicted(random_model: Callable[..., LlamaMode
     assert isinstance(engine, WatchedEngine)
     engine.is_watched = True
     engine.prepare(job, print)
-    assert len(list(engine.generate(job))) == POSITIONS
+    assert len(list(engine.run(job))) == POSITIONS
     seen = seen_events(compiled, engine.seen)
     assert seen.pop().name == "halt"
     assert seen == predicted

@@ -182,11 +182,6 @@ def inbox_words(facts: Facts, prompt: list[int], positions: int, host_chooses: b
     return [*parameters, *prompt]
 
 
-def facts_from_metadata(metadata: dict) -> Facts:
-    """The facts that `facts_to_metadata` wrote."""
-    return Facts(**{**metadata, "cycles": PositionCycles(**metadata["cycles"]), "macs": tuple(metadata["macs"])})
-
-
 def facts_to_metadata(facts: Facts) -> dict:
     """Plain JSON values."""
     return asdict(facts)

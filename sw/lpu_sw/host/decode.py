@@ -53,6 +53,10 @@ class Device(Protocol):
         """End the run."""
         ...
 
+    async def clamped(self) -> int:
+        """Lanes that quantisers of fixed scale have clamped since the start."""
+        ...
+
 
 @dataclass(frozen=True)
 class Request:

@@ -165,6 +165,10 @@ class TileDevice:
         """End the run."""
         await self.control(Control.STOP)
 
+    async def clamped(self) -> int:
+        """Lanes that quantisers of fixed scale have clamped since the start."""
+        return await self.register(Register.CLAMPED)
+
     async def snapshot(self) -> TileSnapshot:
         """Read everything of a stopped tile; this empties the outbox."""
         windows = {
@@ -177,14 +181,15 @@ class TileDevice:
             outbox=[await self._take() for _ in range(await self.register(Register.OUTBOX_LEVEL))],
             inbox_level=await self.register(Register.INBOX_LEVEL),
             cycles=cycles,
-            clamped=await self.register(Register.CLAMPED),
+            clamped=await self.clamped(),
             status=await self.register(Register.STATUS),
             fault=Fault(await self.register(Register.FAULT)),
             fault_pc=await self.register(Register.FAULT_PC),
         )
 
     async def _take(self) -> tuple[int, int]:
-        return await self.register(Register.OUTBOX), await self.register(Register.OUTBOX_STAMP)
+        word, stamp = await self.transport.read(Register.OUTBOX, 2)  # the stamp's register is the next one
+        return int(word), int(stamp)
 
 
 def _runs(config: TileConfig, window: Window, first: int, words: np.ndarray) -> list[tuple[int, np.ndarray]]:
