@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,8 @@ __all__ = ["MEAN_POSITIONS", "bench", "figures_table"]
 MEAN_POSITIONS = 128
 """Utilisation is averaged over positions 0..127, or over the context where it is shorter."""
 SHOWN_POSITIONS = (0, 63, 127, 255)
+SIM_RUNS = 5
+"""The fastest run of the simulator counts: what else the machine does can only slow it down."""
 
 
 def bench(
@@ -43,7 +46,8 @@ def bench(
         plan = plan_run(model, "", 1 << 20, "sim", tile)
         entry = {"model": plan.model_path.stem, "tile": tile, **_planned(plan), "board": _on_board(plan, tile)}
         if sim_tokens:
-            entry["sim"] = _ran(plan_run(model, "", sim_tokens, "sim", tile))
+            plan = plan_run(model, "", sim_tokens, "sim", tile)
+            entry["sim"] = max((_ran(plan) for _ in range(SIM_RUNS)), key=itemgetter("tokens_per_second"))
         if rtl_tokens and not runs:
             entry["rtl"] = _ran_on_rtl(model, tile, rtl_tokens, say)
         runs.append(entry)

@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from lpu_isa.serial import BAUD
 from lpu_sw.asm import assemble_file, disassemble
-from lpu_sw.bench import bench, figures_table
+from lpu_sw.bench import MEAN_POSITIONS, bench, figures_table
 from lpu_sw.board import PortEngine
 from lpu_sw.check import check
 from lpu_sw.docs import write_pages, write_parts
@@ -344,7 +344,7 @@ def checking(
 def benchmark(
     models: Annotated[list[Path] | None, typer.Option("--model", help="Model; may be given several times.")] = None,
     tiles: Annotated[list[str] | None, typer.Option("--tile", help="Tile; may be given several times.")] = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Tokens of the simulator's run, 0 for none.")] = 32,
+    tokens: Annotated[int, typer.Option(min=0, help="Tokens of the simulator's run, 0 for none.")] = MEAN_POSITIONS,
     rtl_tokens: Annotated[int, typer.Option(min=0, help="Tokens of the RTL's run, 0 for none.")] = 2,
     json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = DEFAULT_BENCH,
     write: Annotated[Path | None, typer.Option(help="Page whose tables are written anew.")] = None,
