@@ -66,7 +66,7 @@ def network(weights: np.ndarray, path: Path) -> Path:
         onnx.parser.parse_model(f"""
             <ir_version: 8, opset_import: ["": 17]>
             small (float[1, 3, 6, 5] x) => (float[1, 6, 3, 3] y)
-            <float x_scale = {{0.05}}, int8 x_zero = {{-3}}, float y_scale = {{1.5}}, int8 y_zero = {{7}},
+            <float x_scale = {{0.05}}, int8 x_zero = {{-3}}, float y_scale = {{0.1}}, int8 y_zero = {{7}},
              float w_scale = {{0.01}}, int8 w_zero = {{0}},
              int8[6, 3, 3, 3] w_integers = {{{", ".join(map(str, weights.ravel()))}}}>
             {{
