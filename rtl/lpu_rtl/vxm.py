@@ -358,7 +358,8 @@ class Vxm(wiring.Component):
         ]
         m.d.comb += [reducer.vector[row].eq(Mux(is_square, lane.square, lane.result)) for row, lane in enumerate(lanes)]
         connect(m, flipped(self.register_write), reducer.write)
-        self._fault(Fault.FLOAT, reducer.overflow)
+        overflow = delayed(m, reducer.overflow, 1, name="reducer_overflow", reset_less=False)  # in the write's cycle
+        self._fault(Fault.FLOAT, overflow)
         self._fault(Fault.CONFLICT, reducer.conflict)
         return Cat(is_busy).any()
 
