@@ -276,7 +276,7 @@ class Pass:
         chain.result[-1, self._lanes :] = 0.0
         if self._reduce is Reduce.SUM_SQUARES:
             chain.square()
-            self._settle_results(chain.squares, self._stages.reduce)
+            self._settle_results(chain.squares, self._stages.gain + vxm.MULTIPLY)
 
     def _settle_results(self, values: np.ndarray, ready: int, outside: np.ndarray | None = None) -> None:
         """Settle in place. Add a trap for the first vector with a fault in a valid lane."""
