@@ -345,7 +345,8 @@ class Icu(wiring.Component):
     ) -> None:
         """Keep the first fault, the lowest code if there are several. It is registered before anything else is done
         about it, since faults come from all of the chip."""
-        issued, issued_before = Signal.like(self.fault_pc), Signal.like(self.fault_pc)
+        issued = Signal.like(self.fault_pc)
+        issued_before = Signal.like(self.fault_pc)
         drops = self.start | self.reset
         own = Signal(FAULT_FLAGS)
         raised = Signal(FAULT_FLAGS)
