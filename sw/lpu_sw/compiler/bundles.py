@@ -26,7 +26,7 @@ __all__ = ["NO_TOKEN", "LlamaProgram", "PositionCycles", "build_program"]
 NO_TOKEN = 0xFFFFFFFF
 """Posted for a position whose logits were not made, because the next token is already in the inbox."""
 
-PARAMETERS = (Register.FORCED, Register.LIMIT, Register.SAMPLED, Register.STOP, Register.EPSILON)
+PARAMETERS = (Register.LAST_GIVEN, Register.LIMIT, Register.SAMPLED, Register.STOP, Register.EPSILON)
 """Registers that the first words of the inbox go to, in this order; then come the tokens of the prompt."""
 
 
@@ -94,7 +94,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
     timings = [1] * (len(pieces) * row)
     # The classifier waits for more of the last layer than a layer for the one before: once a token, not in each layer.
     ends = [(piece, classifier, piece.period + body.way_out) for body in bodies for piece in body.pieces]
-    to_classifier = joined_alike(ends, 2 * BRANCH)
+    to_classifier = joined_alike(ends, BRANCH)
     layers, tails = [], []
     for k, body in enumerate(bodies):
         w.label(f"layers below {body.limit}")
@@ -117,8 +117,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
             layers.append(first + layout.rounds * piece.period + body.way_out)
             tails.append(landed(piece) - piece.period)
     w.label("after layers")
-    w.icu("next position", IcuOp.ADDI, ALU + 1, rd=r.POSITION, rs=r.POSITION, imm=1)
-    w.icu("more of the prompt?", IcuOp.BLT, to_classifier - ALU - 1, "prompt", rs=r.POSITION, rt=r.FORCED)
+    w.icu("more of the prompt?", IcuOp.BLT, to_classifier, "prompt", rs=r.POSITION, rt=r.LAST_GIVEN)
     w.label("classifier")
     chosen = landed(classifier)
     decided = classifier.issue[-1] + 1 + BRANCH
@@ -141,8 +140,10 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
     w.icu("post last token", IcuOp.SEND, 1, rs=r.TOKEN)
     w.icu("halt", IcuOp.HALT, 1)
     w.label("prompt")
-    # The next token is received when nothing runs any more.
-    w.icu("nothing to post", IcuOp.LI, max(ALU + 1, max(tails) + 1 - to_classifier), rd=r.BEST, imm=-1)
+    # The next token is received, and a register written, when nothing runs any more.
+    w.icu("last writes", IcuOp.NOP, max(1, max(tails) + 1 - to_classifier))
+    w.icu("next position", IcuOp.ADDI, 1, rd=r.POSITION, rs=r.POSITION, imm=1)
+    w.icu("nothing to post", IcuOp.LI, ALU + 1, rd=r.BEST, imm=-1)
     w.label("post nothing")
     w.icu("post nothing", IcuOp.SEND, 1, rs=r.BEST)
     w.icu("more positions?", IcuOp.BLT, BRANCH, "token", rs=r.POSITION, rt=r.LIMIT)

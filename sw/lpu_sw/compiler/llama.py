@@ -178,7 +178,7 @@ def inbox_words(facts: Facts, prompt: list[int], positions: int, host_chooses: b
 
     positions : positions to run, prompt included. stop : token that ends the run, -1 for none.
     """
-    parameters = [len(prompt), positions, int(host_chooses), stop & 0xFFFFFFFF, facts.epsilon_word]
+    parameters = [len(prompt) - 1, positions, int(host_chooses), stop & 0xFFFFFFFF, facts.epsilon_word]
     return [*parameters, *prompt]
 
 

@@ -11,11 +11,20 @@ from .registers import Register
 from .rules.rotary_angles import ROTARY_RADIX
 from .step import Step
 
-__all__ = ["position_registers", "position_steps"]
+__all__ = ["next_position", "position_registers", "position_steps"]
+
+
+def _icu(name: str, op: IcuOp, **fields: int) -> Step:
+    return Step(name, {"icu": Operation("icu", {"op": op, **fields})})
 
 
 def _log2(value: int) -> int:
     return value.bit_length() - 1
+
+
+def next_position() -> Step:
+    """The step that counts `Register.POSITION` up."""
+    return _icu("next position", IcuOp.ADDI, rd=Register.POSITION, rs=Register.POSITION, imm=1)
 
 
 def position_steps(layout: Layout, bucket: int, row: int, limits: Sequence[int]) -> list[Step]:
@@ -29,26 +38,22 @@ def position_steps(layout: Layout, bucket: int, row: int, limits: Sequence[int])
 
 def _steps(layout: Layout, bucket: int, row: int, limits: Sequence[int]) -> Iterator[Step]:
     r, tile = Register, layout.tile
-
-    def icu(name: str, op: IcuOp, **fields: int) -> Step:
-        return Step(name, {"icu": Operation("icu", {"op": op, **fields})})
-
-    yield icu("bucket", IcuOp.SHR, rd=r.HEAD, rs=r.POSITION, imm=_log2(bucket))
-    yield icu("row", IcuOp.SHL, rd=r.HEAD, rs=r.HEAD, imm=_log2(row))
+    yield _icu("bucket", IcuOp.SHR, rd=r.HEAD, rs=r.POSITION, imm=_log2(bucket))
+    yield _icu("row", IcuOp.SHL, rd=r.HEAD, rs=r.HEAD, imm=_log2(row))
     for k, limit in enumerate(limits):
-        yield icu("limit of a body", IcuOp.LI, rd=r.HEAD + 1 + k, imm=limit)
-    yield icu("rotary high", IcuOp.SHR, rd=r.ROTARY_HIGH, rs=r.POSITION, imm=_log2(ROTARY_RADIX))
-    yield icu("rotary low", IcuOp.ANDI, rd=r.ROTARY_LOW, rs=r.POSITION, imm=ROTARY_RADIX - 1)
-    yield icu("group of the position", IcuOp.SHR, rd=r.GROUPS, rs=r.POSITION, imm=_log2(tile.rows))
-    yield icu("key base", IcuOp.ADDI, rd=r.KEY, rs=r.GROUPS, imm=layout.base(Memory.WEIGHTS))
-    yield icu("groups", IcuOp.ADDI, rd=r.GROUPS, rs=r.GROUPS, imm=1)
-    yield icu("step of the position", IcuOp.SHR, rd=r.STEPS, rs=r.POSITION, imm=_log2(tile.cols))
-    yield icu("value base", IcuOp.ADDI, rd=r.VALUE, rs=r.STEPS, imm=layout.base(Memory.WEIGHTS))
-    yield icu("steps", IcuOp.ADDI, rd=r.STEPS, rs=r.STEPS, imm=1)
-    yield icu("lane of the position", IcuOp.ANDI, rd=r.LANES, rs=r.POSITION, imm=tile.rows - 1)
-    yield icu("lanes", IcuOp.ADDI, rd=r.LANES, rs=r.LANES, imm=1)
-    yield icu("layer base", IcuOp.LI, rd=r.LAYER, imm=layout.base(Memory.WEIGHTS))
-    yield icu("scale base", IcuOp.LI, rd=r.SCALES, imm=layout.base(Memory.SCALES))
+        yield _icu("limit of a body", IcuOp.LI, rd=r.HEAD + 1 + k, imm=limit)
+    yield _icu("rotary high", IcuOp.SHR, rd=r.ROTARY_HIGH, rs=r.POSITION, imm=_log2(ROTARY_RADIX))
+    yield _icu("rotary low", IcuOp.ANDI, rd=r.ROTARY_LOW, rs=r.POSITION, imm=ROTARY_RADIX - 1)
+    yield _icu("group of the position", IcuOp.SHR, rd=r.GROUPS, rs=r.POSITION, imm=_log2(tile.rows))
+    yield _icu("key base", IcuOp.ADDI, rd=r.KEY, rs=r.GROUPS, imm=layout.base(Memory.WEIGHTS))
+    yield _icu("groups", IcuOp.ADDI, rd=r.GROUPS, rs=r.GROUPS, imm=1)
+    yield _icu("step of the position", IcuOp.SHR, rd=r.STEPS, rs=r.POSITION, imm=_log2(tile.cols))
+    yield _icu("value base", IcuOp.ADDI, rd=r.VALUE, rs=r.STEPS, imm=layout.base(Memory.WEIGHTS))
+    yield _icu("steps", IcuOp.ADDI, rd=r.STEPS, rs=r.STEPS, imm=1)
+    yield _icu("lane of the position", IcuOp.ANDI, rd=r.LANES, rs=r.POSITION, imm=tile.rows - 1)
+    yield _icu("lanes", IcuOp.ADDI, rd=r.LANES, rs=r.LANES, imm=1)
+    yield _icu("layer base", IcuOp.LI, rd=r.LAYER, imm=layout.base(Memory.WEIGHTS))
+    yield _icu("scale base", IcuOp.LI, rd=r.SCALES, imm=layout.base(Memory.SCALES))
 
 
 def position_registers(layout: Layout, last_position: int) -> list[int]:

@@ -20,7 +20,7 @@ class Register(IntEnum):
 
     ZERO = 0
     POSITION = 1
-    FORCED = 2  # positions whose token comes from the inbox
+    LAST_GIVEN = 2  # position of the prompt's last token
     LIMIT = 3  # positions to run
     SAMPLED = 4  # 1: the host chooses every token
     STOP = 5  # token that ends the run

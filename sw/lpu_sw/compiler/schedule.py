@@ -20,7 +20,7 @@ from lpu_sw.schedule.reservation import ReservationTable, claims_of
 from .layout import Layout
 from .lowering import tile as tile_region
 from .memory import DoesNotFit, ceil_div, check_bundles
-from .position import position_registers, position_steps
+from .position import next_position, position_registers, position_steps
 from .step import Step
 
 __all__ = ["Body", "Piece", "Schedule", "joined", "joined_alike", "landed", "schedule", "straight", "together"]
@@ -221,9 +221,10 @@ def schedule(layout: Layout) -> Schedule:
     bucket, bodies = _bodies(isa, layout, CONTROL + len(around))
     longest = position_registers(layout, layout.context - 1)
     row = _timing_row(len(bodies[0].pieces[0].steps) + 1)
-    # All that the next position decides is found while the logits stream, and once before a prompt's token.
+    # What the next position decides is found while the logits stream, and once before a prompt's token.
     steps = [*position_steps(layout, bucket, row, [body.limit for body in bodies[:-1]]), *angles]
+    last = [_last_pass(_layer_steps(layout, layout.context))]
     return Schedule(
         bucket, row, straight(isa, steps, longest), straight(isa, prologue, longest), bodies,
-        straight(isa, [*classifier, *steps], longest, [_last_pass(_layer_steps(layout, layout.context))]),
+        straight(isa, [*classifier, next_position(), *steps], longest, last),
     )  # fmt: skip

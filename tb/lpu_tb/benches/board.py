@@ -20,7 +20,7 @@ from lpu_sw.image import Image
 from ..axi import CLOCK_NS
 from ..runner import parameters
 
-_SILENT_BITS = 200  # more than the 64 writes of a frame take at 4 cycles a bit
+_SILENT_BITS = 400  # more than the 64 writes of a frame take at 4 cycles a bit
 _POWER_UP_CYCLES = 400
 _POLL_CYCLES = 1000
 
