@@ -108,7 +108,7 @@ SHAPES = {
     "4x4": TileConfig(4, 4, wmem_words=512, vmem_words=256, smem_words=256, act_blocks=32, accumulators=32, bundles=512,
                       timings=512, mailbox_words=64),
     "8x16": TileConfig(),
-    "16x16": TileConfig(16, 16, wmem_words=2048),
+    "16x16": TileConfig(16, 16, wmem_words=2048, act_blocks=128),
     "16x16-cnn": TileConfig(16, 16, wmem_words=512, vmem_words=8192, act_blocks=256, accumulators=256, bundles=4096,
                             timings=512, significand_bits=24),
 }  # fmt: skip
