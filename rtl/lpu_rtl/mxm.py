@@ -179,9 +179,12 @@ class _Row(wiring.Component):
         return total[:n_bits].as_signed()
 
     def _accumulate(self, m: Module, term: Value) -> None:
-        shape, depth = signed(ACCUMULATOR_BITS), self.config.accumulators
+        shape, depth, n_summed = signed(ACCUMULATOR_BITS), self.config.accumulators, self.config.summed
         m.submodules.bank = bank = memory.Memory(shape=shape, depth=depth, init=[], attrs=LUT_RAM)
-        write, old, read = bank.write_port(), bank.read_port(domain="comb"), bank.read_port(domain="comb")
+        # What can be added to, once more: a port of its own.
+        m.submodules.summed = summed = memory.Memory(shape=shape, depth=n_summed, init=[], attrs=LUT_RAM)
+        write, read = bank.write_port(), bank.read_port(domain="comb")
+        copy, old = summed.write_port(), summed.read_port(domain="comb")
         enable, address, replace = (self._here(m, port) for port in ("enable", "address", "replace"))
         addend, total = Signal(shape, reset_less=True), Signal(shape)
         is_same = Signal(reset_less=True)
@@ -190,6 +193,9 @@ class _Row(wiring.Component):
         m.d.comb += [
             total.eq(addend + term),
             old.addr.eq(address),
+            copy.addr.eq(write.addr),
+            copy.en.eq(enable & (write.addr < n_summed)),
+            copy.data.eq(total),
             write.addr.eq(replicated(m, "address_written", address, self.technology)),
             write.en.eq(enable),
             write.data.eq(total),
@@ -359,6 +365,9 @@ class Mxm(wiring.Component):
         amount = later(amount, _ACT_DATA + 2, shift - 1, "amount")
         row_is_zero = later(is_zero, _ACT_DATA + 1, shift - 1, "is_zero")
         acc_address = later(walks["acc"].address, _WALK, shift - 2, "acc_address")
+        address_before = later(walks["acc"].address, _WALK, _WALK + 1, "address_before")
+        follows = ~loop.is_first & (walks["acc"].address == address_before)
+        is_unsummed = ~replace & ~follows & (walks["acc"].address >= config.summed)
         replace = later(replace, _WALK, shift - 1, "replace")
 
         def at_sides(name: str, value: Value) -> list[Value]:
@@ -401,7 +410,7 @@ class Mxm(wiring.Component):
         outside = [
             later(walks["weights"].is_outside, _WALK, WMEM_READ, "weights_outside") & at[WMEM_READ],
             later(walks["act"].is_outside, _WALK, ACT_READ, "act_outside") & at[ACT_READ],
-            later(walks["acc"].is_outside, _WALK, accumulate, "acc_outside") & at[accumulate],
+            later(walks["acc"].is_outside | is_unsummed, _WALK, accumulate, "acc_outside") & at[accumulate],
         ]
         too_large = later(is_too_large, _ACT_DATA + 1, accumulate, "too_large") & at[accumulate]
         early, was_stopped = Signal(FAULT_BITS), Signal()

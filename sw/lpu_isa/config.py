@@ -33,6 +33,8 @@ class TileConfig:
         Activation buffer, blocks of ``cols`` int8 with one exponent.
     accumulators : int
         Accumulator bank, entries of ``rows`` fixed-point sums.
+    summed : int
+        Entries of it, from 0 on, that can be added to at any time; see `lpu_isa.mxm`.
     bundles : int
         Program memory.
     timings : int
@@ -52,6 +54,7 @@ class TileConfig:
     smem_words: int = 512
     act_blocks: int = 64
     accumulators: int = 64
+    summed: int = 32
     bundles: int = 512
     timings: int = 4096
     mailbox_words: int = 512
@@ -68,11 +71,14 @@ class TileConfig:
             raise ValueError(f"cols must be a power of two and a multiple of rows ({self.rows}), not {self.cols}")
         if self.significand_bits not in (18, 24):
             raise ValueError(f"significand_bits must be 18 or 24, not {self.significand_bits}")
-        for name in ("vmem_words", "smem_words", "act_blocks", "accumulators", "bundles", "timings", "mailbox_words"):
+        for name in ("vmem_words", "smem_words", "act_blocks", "accumulators", "summed", "bundles", "timings",
+                     "mailbox_words"):  # fmt: skip
             if not _is_power_of_two(getattr(self, name)):
                 raise ValueError(f"{name} must be a power of two, not {getattr(self, name)}")
         if self.accumulators < 16 or self.act_blocks < 16:
             raise ValueError("accumulators and act_blocks must be at least 16")
+        if not 16 <= self.summed <= self.accumulators:
+            raise ValueError(f"summed must be from 16 to accumulators ({self.accumulators}), not {self.summed}")
 
     def replace(self, **changes: int) -> "TileConfig":
         """A copy with some parameters changed."""
@@ -109,8 +115,8 @@ SHAPES = {
                       timings=512, mailbox_words=64),
     "8x16": TileConfig(),
     "16x16": TileConfig(16, 16, wmem_words=2048, act_blocks=128),
-    "16x16-cnn": TileConfig(16, 16, wmem_words=512, vmem_words=8192, act_blocks=256, accumulators=256, bundles=4096,
-                            timings=512, significand_bits=24),
+    "16x16-cnn": TileConfig(16, 16, wmem_words=512, vmem_words=8192, act_blocks=256, accumulators=256, summed=256,
+                            bundles=4096, timings=512, significand_bits=24),
 }  # fmt: skip
 """The named shapes: ``4x4`` for tests, ``8x16`` for the ECP5-85F board (the default), ``16x16``, and ``16x16-cnn`` for
 convolutional networks: images in vector SRAM, rows of them in the activation buffer, programs without loops, and

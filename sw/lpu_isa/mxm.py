@@ -2,6 +2,9 @@
 
 Each step reads one weight word and one activation block, multiplies and sums each row, shifts the sum by the block's
 exponent against the accumulator's base and adds it to (or puts it into) one accumulator entry, one step a cycle.
+
+Steps of an operation that follow each other add to any one entry. To what was there before, a step adds in the first
+`TileConfig.summed` entries only; elsewhere that is the fault `ADDRESS`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +16,8 @@ from .config import TileConfig, address_bits
 from .fields import Access, Claim, Field, Slot, Use, register_field
 
 __all__ = ["ACCUMULATE_OFFSET", "ACT_READ", "COUNT_BITS", "TRACKERS", "WMEM_READ", "Base", "Clear", "MxmOp",
-           "accumulate_cycle", "slot", "steps", "use"]  # fmt: skip
+           "accumulate_cycle", "slot", "steps", "unsummed",
+           "use"]  # fmt: skip
 
 COUNT_BITS = 10
 TRACKERS = 4
@@ -85,6 +89,15 @@ def steps(op: Mapping[str, int], inner: int, outer: int, operand: str, first: in
     """Addresses of ``operand`` (``weights``, ``act`` or ``acc``) in step order, shape (outer * inner,)."""
     grid = np.arange(outer)[:, None] * op[f"{operand}_outer"] + np.arange(inner) * op[f"{operand}_inner"]
     return (first + grid).ravel()
+
+
+def unsummed(config: TileConfig, op: Mapping[str, int], inner: int, outer: int) -> np.ndarray:
+    """Which steps add to an entry that cannot be added to: bool (outer * inner,)."""
+    acc = steps(op, inner, outer, "acc", op["acc"])
+    index = {Clear.NEVER: 1, Clear.INNER: np.arange(inner), Clear.OUTER: np.arange(outer)[:, None]}[Clear(op["clear"])]
+    adds = np.broadcast_to(np.asarray(index) > 0, (outer, inner)).ravel()
+    follows = np.append(False, acc[1:] == acc[:-1])
+    return adds & ~follows & (acc >= config.summed)
 
 
 def use(config: TileConfig, op: Mapping[str, int], registers: Sequence[int]) -> Use:

@@ -44,11 +44,11 @@ def lut_ram(config: TileConfig) -> dict[str, tuple[str, int, int]]:
     def cells(words: int, bits: int, n_read_ports: int = 1) -> int:
         return -(-words // 16) * -(-bits // 4) * n_read_ports
 
-    accumulators = config.rows * cells(config.accumulators, ACCUMULATOR_BITS, n_read_ports=2)
+    accumulators = config.rows * sum(cells(n, ACCUMULATOR_BITS) for n in (config.accumulators, config.summed))
     activations, exponents = cells(config.act_blocks, 8 * config.cols), cells(config.act_blocks, 8)
     bases = cells(config.accumulators, 8)
     return {
-        "accumulators": (r"mxm\.row\d+\.bank\.", accumulators, accumulators),
+        "accumulators": (r"mxm\.row\d+\.(bank|summed)\.", accumulators, accumulators),
         "bases of the accumulators": (r"mxm\.bases\.", bases, bases),
         "activations": (r"mxm\.buffer\.part\d+\.", activations, activations),
         "exponents of the activations": (r"mxm\.buffer\.codes\.", exponents, exponents),

@@ -150,12 +150,12 @@ class Layout:
 
     @property
     def ring_accumulators(self) -> int:
-        """Accumulators that are taken in turn, from 0 on; the others follow."""
-        return self.tile.accumulators - self.end(Memory.ACCUMULATORS)
+        """First accumulator of those that are taken in turn, behind the others."""
+        return self.end(Memory.ACCUMULATORS)
 
     def accumulators(self, name: str) -> int:
         """First accumulator of those with a name."""
-        return self.ring_accumulators + self._once[Memory.ACCUMULATORS].places[name].start
+        return self._once[Memory.ACCUMULATORS].places[name].start
 
     # What follows from it
 
@@ -194,7 +194,7 @@ class Layout:
         blocks = sorted((place.start, name) for name, place in self._once[Memory.BLOCKS].places.items())
         yield from _stretches(Memory.BLOCKS, [*blocks, (self.ring_blocks, RING)], self.tile)
         kept = [(self.accumulators(name), name) for name in self._once[Memory.ACCUMULATORS].places]
-        yield from _stretches(Memory.ACCUMULATORS, [(0, RING), *kept], self.tile)
+        yield from _stretches(Memory.ACCUMULATORS, [*kept, (self.ring_accumulators, RING)], self.tile)
 
     def _firsts(self, memory: Memory) -> list[tuple[int, str]]:
         firsts = [(place.start, name) for name, place in self._once[memory].places.items()]

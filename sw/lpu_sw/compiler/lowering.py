@@ -39,7 +39,7 @@ class Lowering:
         self.layout, self.region, self.limit = layout, region, limit
         self.graph, self.sizes, self.tile = layout.graph, layout.sizes, layout.tile
         self._holdings = Holdings(layout.graph, region)
-        self._next_accumulator = 0
+        self._next_accumulator = layout.ring_accumulators
         self._next_block = layout.ring_blocks
         # A part that is large enough to hide the pass behind it.
         per_block = layout.tile.words_per_block
@@ -144,10 +144,15 @@ class Lowering:
         """Register of a scalar."""
         return self.layout.registers[tensor]
 
-    def accumulators(self, count: int) -> int:
-        """First of so many accumulators, taken in turn; all that there are where nothing else is to be kept."""
-        if self._next_accumulator + count > self.layout.ring_accumulators:
-            self._next_accumulator = 0
+    def accumulators(self, count: int, *, is_summed: bool = False) -> int:
+        """First of so many accumulators, taken in turn; all that there are where nothing else is to be kept.
+
+        is_summed : walked by inputs, so that steps add to them that do not follow each other.
+        """
+        end = self.tile.summed if is_summed else self.tile.accumulators
+        if self._next_accumulator + count > end:
+            first = self.layout.ring_accumulators
+            self._next_accumulator = first if first + count <= end else 0
         self._next_accumulator += count
         return self._next_accumulator - count
 

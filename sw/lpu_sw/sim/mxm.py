@@ -97,12 +97,12 @@ class Matmul:
             self._outer + registers[self._outer_register],
             self._weights + registers[self._weights_register],
         )
+        self._base = state.trackers[op["tracker"]] if self._is_tracked else op["exponent"]
         nest = self._nests.get(key)
         if nest is None:
             self._check_range(*key)
             nest = self._nests[key] = self._nest(*key) or False
         self.count = key[0] * key[1]
-        self._base = state.trackers[op["tracker"]] if self._is_tracked else op["exponent"]
         if not nest or not self._compute_nest(nest):
             self._compute_steps(*key)
 
@@ -116,11 +116,11 @@ class Matmul:
             self._bases[self._touched] = self._base
 
     def _check_range(self, inner: int, outer: int, first: int) -> None:
-        """Raise the first `Trap` of counts and addresses, if any."""
+        """Raise the first `Trap` of counts and addresses, if any, or that of an overflow before it."""
         op, state = self.op, self.state
         if not (1 <= inner <= _COUNT_MAX and 1 <= outer <= _COUNT_MAX):
             raise Trap(Fault.COUNT, state.cycles)
-        late = []
+        found: list[tuple[int, int]] = []  # cycle and step of the first fault of each kind
         for operand, start, memory, cycle in (
             ("weights", first, state.wmem, mxm.WMEM_READ),
             ("act", op["act"], state.act, mxm.ACT_READ),
@@ -130,10 +130,20 @@ class Matmul:
             lowest, highest = (start + bound(0, spans[0]) + bound(0, spans[1]) for bound in (min, max))
             if lowest < 0 or highest >= len(memory):
                 addresses = mxm.steps(op, inner, outer, operand, start)
-                outside = (addresses < 0) | (addresses >= len(memory))
-                late.append(state.cycles + cycle + int(outside.argmax()))
-        if late:
-            raise Trap(Fault.ADDRESS, min(late))
+                step = int(((addresses < 0) | (addresses >= len(memory))).argmax())
+                found.append((state.cycles + cycle + step, step))
+        is_unsummed = mxm.unsummed(state.config, op, inner, outer)
+        if is_unsummed.any():
+            step = int(is_unsummed.argmax())
+            found.append((state.cycles + self._accumulate_cycle + step, step))
+        if not found:
+            return
+        try:
+            self._compute_steps(inner, outer, first, min(step for _, step in found))
+        except Trap as overflow:
+            if overflow.cycle < min(found)[0]:
+                raise
+        raise Trap(Fault.ADDRESS, min(found)[0])
 
     def _nest(self, inner: int, outer: int, first: int) -> _Nest | None:
         """The views, if one loop is that of the blocks and the other that of the groups."""
@@ -199,16 +209,19 @@ class Matmul:
         self._entries, self._totals, self._bases, self._touched = nest.entries, totals, nest.bases, ...
         return True
 
-    def _compute_steps(self, inner: int, outer: int, first: int) -> None:
-        """The definition: one step after the other into one entry each. Raises `Trap` ACCUMULATOR."""
+    def _compute_steps(self, inner: int, outer: int, first: int, count: int | None = None) -> None:
+        """The definition: one step after the other into one entry each; ``count`` of them, or all.
+
+        Raises `Trap` ACCUMULATOR.
+        """
         op, state = self.op, self.state
-        blocks = mxm.steps(op, inner, outer, "act", op["act"])
+        blocks = mxm.steps(op, inner, outer, "act", op["act"])[:count]
         codes = state.act_codes[blocks]
-        weights = state.wmem[mxm.steps(op, inner, outer, "weights", first)]
+        weights = state.wmem[mxm.steps(op, inner, outer, "weights", first)[:count]]
         aligned = align(np.matmul(weights, state.act[blocks][..., None])[..., 0], codes, self._base)
         outside = misaligned(codes, self._base)
         entries = state.acc.copy()
-        touched = mxm.steps(op, inner, outer, "acc", op["acc"])
+        touched = mxm.steps(op, inner, outer, "acc", op["acc"])[:count]
         for step, entry in enumerate(touched.tolist()):
             loop = {Clear.NEVER: 1, Clear.INNER: step % inner, Clear.OUTER: step // inner}[Clear(op["clear"])]
             entries[entry], faults = accumulate(entries[entry] if loop else _ZERO, aligned[step])

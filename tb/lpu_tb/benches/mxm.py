@@ -55,6 +55,10 @@ class MxmDriver:
         """Fields of an operation that replaces every accumulator by the product of word 0 and block 0."""
         return {"inner": self.config.accumulators, "acc_inner": 1, "clear": Clear.OUTER}
 
+    def summed(self) -> dict[str, int]:
+        """Fields of an operation that adds that product to every accumulator that takes it."""
+        return {"inner": self.config.summed, "acc_inner": 1, "clear": Clear.NEVER}
+
     async def tick(self) -> None:
         """To the next cycle; the weight SRAM answers, with garbage when it was not asked."""
         dut = self.dut
@@ -241,7 +245,9 @@ def _random_operation(driver: MxmDriver) -> dict[str, int]:
         "exponent": int(rng.integers(122, 133)),
         "tracker": int(rng.integers(mxm.TRACKERS)),
     }
-    for name, depth in (("weights", config.wmem_words), ("act", config.act_blocks), ("acc", config.accumulators)):
+    # Half of the walks keep to what can be added to; of the others, those that add are faults now and then.
+    acc = config.summed if rng.random() < 0.5 else config.accumulators
+    for name, depth in (("weights", config.wmem_words), ("act", config.act_blocks), ("acc", acc)):
         op[name], op[f"{name}_inner"], op[f"{name}_outer"] = _walk(driver, depth, inner, outer)
     for name, value, limit in (("inner", inner, 1 << mxm.COUNT_BITS), ("outer", outer, 1 << mxm.COUNT_BITS),
                                ("weights", op["weights"], config.wmem_words)):  # fmt: skip
@@ -282,7 +288,7 @@ async def extremes(dut) -> None:
                                 (1, 20), (96, 127), (0, 0), (0, 255), (8, 0), (255, 247)):  # fmt: skip
                 await driver.write_block(0, np.full(cols, value), block)
                 await driver.run({**bank, "inner": 3, "exponent": base})
-                await driver.run({**bank, "inner": 3, "exponent": base, "clear": Clear.NEVER})
+                await driver.run({**driver.summed(), "inner": 3, "exponent": base})
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -334,6 +340,19 @@ async def faults(dut) -> None:
             {name: edge, "inner": 2, f"{name}_inner": -low - 1},
             {name: edge, "inner": 2, f"{name}_inner": low},
             {name: 0, "inner": 2, f"{name}_inner": low},
+        ]
+    end = config.summed
+    addresses += [
+        {"acc": end - 1, "clear": Clear.NEVER},
+        {"acc": end - 2, "inner": 2, "acc_inner": 1, "outer": 2, "clear": Clear.OUTER},
+    ]
+    if end < config.accumulators:
+        addresses += [
+            {"acc": end, "clear": Clear.NEVER},
+            {"acc": end, "inner": 5},
+            {"acc": end, "outer": 5, "clear": Clear.OUTER},
+            {"acc": end - 1, "inner": 2, "acc_inner": 1, "outer": 2, "clear": Clear.OUTER},
+            {"acc": end - 1, "inner": 2, "outer": 2, "acc_outer": 1, "clear": Clear.NEVER},
         ]
     sizes: list[dict[str, int]] = [{"act": 1, "exponent": 100 + gap} for gap in (0, 1, 2)]
     for op in counts + addresses + sizes:

@@ -35,7 +35,8 @@ class ArgmaxRule(Rule):
         vectors = ceil_div(valid, tile.rows)
         lanes = valid - (vectors - 1) * tile.rows
         at = lowering.vectors(x)
-        chunk = vectors if vectors <= tile.accumulators else lowering.layout.ring_accumulators // 2
+        taken_in_turn = tile.accumulators - lowering.layout.ring_accumulators
+        chunk = vectors if vectors <= tile.accumulators else taken_in_turn // 2
         largest = {"reduce": Reduce.ARGMAX, "reduce_reg": Register.TOKEN}
         for part in lowering.parts(x, Request(chunk, vectors, one_by_one=True)):
             if isinstance(part, Step):

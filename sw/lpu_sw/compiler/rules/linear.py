@@ -95,7 +95,8 @@ class _Linear:
         for first in range(0, wanted, chunk):
             count = min(chunk, wanted - first)
             name = label(self._node.output) + (f" {first}" if chunk < wanted else "")
-            accumulators = self._lowering.accumulators(count)
+            is_summed = self._n_blocks > 1 and not request.one_by_one
+            accumulators = self._lowering.accumulators(count, is_summed=is_summed)
             if request.one_by_one:
                 walk = {"inner": self._n_blocks, "outer": count, "weights_inner": self.vectors, "weights_outer": 1,
                         "act_inner": 1, "acc_outer": 1, "clear": Clear.INNER}  # fmt: skip
