@@ -47,7 +47,7 @@ PART = "--85k"
 """The chip of the figures: LFE5U-85F."""
 
 MAPPING = ["scratchpad -set abc9.D 20000", "scratchpad -copy abc9.script.flow3 abc9.script"]
-"""Yosys commands ahead of ``synth_ecp5``: few LUTs rather than few levels of them. A path's delay is mostly wire, which is
+"""Yosys commands ahead of ``synth_ecp5``: few LUTs rather than few levels of them. Delay is mostly wire, which is
 shorter in a chip that is less full."""
 
 _PACKAGE = ("--package", "CABGA381", "--speed", "6")  # of the boards; 6 is the slowest grade

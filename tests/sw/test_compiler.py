@@ -15,7 +15,7 @@ from lpu_sw.sim.state import TileState
 from lpu_sw.sim.tile import Simulator, Status
 
 ROOMY = {name: tile.replace(wmem_words=4096, timings=4096, smem_words=1024, vmem_words=1024, act_blocks=64,
-                            accumulators=64) for name, tile in SHAPES.items()}  # fmt: skip
+                            accumulators=64, summed=32) for name, tile in SHAPES.items()}  # fmt: skip
 
 
 def config(**changes) -> LlamaConfig:
