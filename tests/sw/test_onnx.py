@@ -28,8 +28,10 @@ from lpu_sw.sim.state import TileState
 REPOSITORY = Path(__file__).resolve().parents[2]
 DIGITS = REPOSITORY / "models" / "digits"
 BINARY32 = {
-    "4x4": SHAPES["4x4"].replace(vmem_words=1024, act_blocks=256, accumulators=64, bundles=1024, significand_bits=24),
-    "8x16": SHAPES["8x16"].replace(significand_bits=24),
+    "4x4": SHAPES["4x4"].replace(
+        vmem_words=1024, act_blocks=256, accumulators=64, summed=64, bundles=1024, significand_bits=24
+    ),
+    "8x16": SHAPES["8x16"].replace(summed=64, significand_bits=24),
     "16x16-cnn": SHAPES["16x16-cnn"],
 }
 
@@ -388,7 +390,7 @@ def wide() -> tuple[Network, str]:
         (conv, "wmem_words", 16, "weight SRAM of the 8x16 tile is short by {} words: the network needs {}"),
         (conv, "smem_words", 2, "scale SRAM of the 8x16 tile is short by {} words: the network needs {}"),
         (wide, "act_blocks", 16, "activation buffer of the 8x16 tile is short by {} words: a row of c1.q needs {}"),
-        (wide, "accumulators", 16, "accumulators of the 8x16 tile is short by {} words: c1.q needs {}"),
+        (wide, "summed", 16, "accumulators of the 8x16 tile that can be added to are short by {}: c1.q needs {}"),
     ],
 )
 def test_the_memory_that_is_too_small_is_named_and_what_it_lacks_is_enough(

@@ -21,7 +21,7 @@ from lpu_tb.build import build_tile
 from lpu_tb.runner import run_build
 
 DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits"
-TILE = "4x4,vmem_words=2048,act_blocks=128,accumulators=64,bundles=1024,significand_bits=24"
+TILE = "4x4,vmem_words=2048,act_blocks=128,accumulators=64,summed=64,bundles=1024,significand_bits=24"
 """The smallest that holds the network."""
 
 

@@ -15,7 +15,7 @@ from lpu_isa.config import TileConfig
 from lpu_sw.graph.graph import Graph
 from lpu_sw.graph.tensor import Tensor
 
-from .memory import RING, Demand, DoesNotFit, Memory, Sizes, Stretch, ceil_div, check_room
+from .memory import RING, Demand, DoesNotFit, Memory, Sizes, Stretch, ceil_div, check_room, check_summed
 from .registers import SCALARS, Register
 from .rules import rule_of
 from .space import Space
@@ -186,6 +186,7 @@ class Layout:
             ring = self._demands[memory].get(RING)
             need = self.end(memory) + (ring.words if ring else 0)
             check_room(memory, self.tile, need, f"a context of {self.context} tokens")
+        check_summed(self.tile, self.end(Memory.ACCUMULATORS), "what a layer keeps")
 
     def stretches(self) -> Iterator[Stretch]:
         """The memory map, memory by memory in rising order; what is left over is ``free``."""

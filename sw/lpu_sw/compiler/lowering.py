@@ -16,7 +16,7 @@ from lpu_sw.graph.tensor import ElementType, Tensor
 
 from .holdings import Holdings
 from .layout import Layout, Place
-from .memory import Memory, ceil_div
+from .memory import Memory, ceil_div, check_summed
 from .registers import ExpertRegisters, Register, expert_registers
 from .rules.rule import is_streamed, rule_of
 from .step import ALL, Part, Request, Step, label
@@ -149,9 +149,11 @@ class Lowering:
 
         is_summed : walked by inputs, so that steps add to them that do not follow each other.
         """
-        end = self.tile.summed if is_summed else self.tile.accumulators
+        first, end = self.layout.ring_accumulators, self.tile.accumulators
+        if is_summed:
+            end = self.tile.summed
+            check_summed(self.tile, first + count, f"region {self.region.name}")
         if self._next_accumulator + count > end:
-            first = self.layout.ring_accumulators
             self._next_accumulator = first if first + count <= end else 0
         self._next_accumulator += count
         return self._next_accumulator - count

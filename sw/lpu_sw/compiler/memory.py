@@ -14,7 +14,7 @@ from lpu_sw.graph.tensor import Shape, Tensor
 
 __all__ = [
     "KEPT", "RING", "Contents", "Demand", "DoesNotFit", "Memory", "Sizes", "Stretch", "ceil_div", "check_bundles",
-    "check_room",
+    "check_room", "check_summed",
 ]  # fmt: skip
 
 
@@ -57,6 +57,13 @@ def check_room(memory: Memory, tile: TileConfig, need: int, purpose: str) -> Non
     if need > words:
         raise DoesNotFit(f"the {memory.value} of the {tile.name} tile is short by {need - words} words: {purpose} "
                          f"needs {need}, the tile has {words}")  # fmt: skip
+
+
+def check_summed(tile: TileConfig, need: int, purpose: str) -> None:
+    """Raise `DoesNotFit` unless a tile can add to as many accumulators as ``purpose`` needs."""
+    if need > tile.summed:
+        raise DoesNotFit(f"the accumulators of the {tile.name} tile that can be added to are short by "
+                         f"{need - tile.summed}: {purpose} needs {need}, the tile has {tile.summed}")  # fmt: skip
 
 
 def check_bundles(tile: TileConfig, need: int) -> None:

@@ -41,7 +41,7 @@ def lower_conv(lowering: Lowering, node: Node) -> None:
         present = [ky for ky in range(weights.shape[2]) if 0 <= top + ky < x.image.height]
         zero_shares = operator.x_zero * weights[:, :, present].sum(axis=(1, 2, 3), dtype=np.int64)
         biases = _by_vector(bias - zero_shares, made.image, lowering)
-        most = max(1, lowering.tile.accumulators // made.image.width)
+        most = max(1, lowering.tile.summed // made.image.width)
         for first in range(0, made.image.words, most):
             vectors = range(first, min(first + most, made.image.words))
             accumulators = lowering.accumulators(made.image.width * len(vectors))

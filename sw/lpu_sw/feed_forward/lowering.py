@@ -20,7 +20,7 @@ from lpu_isa.formats import QUANTISED_MAX, QUANTISED_MIN, FloatFormat
 from lpu_isa.icu import IcuOp
 from lpu_isa.mxm import COUNT_BITS, MxmOp
 from lpu_isa.vxm import Add, Multiply, Reduce, Source, VxmOp, Write
-from lpu_sw.compiler.memory import RING, Memory, Stretch, ceil_div, check_room
+from lpu_sw.compiler.memory import RING, Memory, Stretch, ceil_div, check_room, check_summed
 from lpu_sw.compiler.space import Space
 from lpu_sw.compiler.step import Step
 from lpu_sw.graph.graph import Graph, Node
@@ -171,9 +171,9 @@ class Lowering:
             yield Stretch(memory, RING, 0, memory.depth(self.tile))
 
     def accumulators(self, count: int) -> int:
-        """The first of so many accumulators, others than those taken last."""
-        check_room(Memory.ACCUMULATORS, self.tile, count, self._name)
-        if self._accumulator + count > self.tile.accumulators:
+        """The first of so many accumulators to be added to, others than those taken last."""
+        check_summed(self.tile, count, self._name)
+        if self._accumulator + count > self.tile.summed:
             self._accumulator = 0
         first, self._accumulator = self._accumulator, self._accumulator + count
         return first
