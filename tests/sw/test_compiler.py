@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lpu_isa.config import SHAPES, TileConfig
+from lpu_sw.check import check
 from lpu_sw.compiler.calibrate import calibrate
 from lpu_sw.compiler.llama import Compilation, CompiledLlama, compile_llama, inbox_words
 from lpu_sw.compiler.memory import DoesNotFit, Memory
@@ -137,3 +138,23 @@ def test_a_model_that_does_not_fit_says_what_is_short(random_model):
     assert Compilation(model, tile).layout.context == 32
     with pytest.raises(DoesNotFit, match="a context of 64 tokens needs.*the largest context that fits is 32 tokens"):
         compile_llama(model, tile, context=64)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_timing_of_a_model_of_any_size_is_proved(random_model, seed):
+    rng = np.random.default_rng(seed)
+    n_heads = int(rng.integers(1, 9))
+    n_kv_heads = int(rng.choice([n for n in range(1, n_heads + 1) if n_heads % n == 0]))
+    experts = {"n_experts": int(rng.integers(2, 9)), "experts_per_token": int(rng.integers(1, 3))} if seed % 2 else {}
+    sizes = config(
+        dim=int(rng.integers(2, 40)), hidden_dim=int(rng.integers(1, 60)), n_heads=n_heads, n_kv_heads=n_kv_heads,
+        head_dim=2 * int(rng.integers(1, 9)), vocab_size=int(rng.integers(4, 80)), max_positions=24, **experts,
+    )  # fmt: skip
+    tile = ROOMY[("8x16", "16x16")[seed // 2 % 2]].replace(bundles=2048)
+    compiled = compile_llama(random_model(sizes, seed), tile, context=24)
+    prompt = rng.integers(0, sizes.vocab_size, int(rng.integers(1, 4))).tolist()
+    for host_chooses in (False, True):
+        inbox = inbox_words(compiled.facts, prompt, 10, host_chooses, -1) + [1] * 10 * host_chooses
+        program, state = compiled.program, loaded(compiled).state
+        report = check(tile, program.bundles, program.timings.tolist(), inbox, state)
+        assert report.is_clean, [str(violation) for violation in report.violations]
