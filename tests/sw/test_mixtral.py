@@ -217,7 +217,7 @@ def test_refuses_impossible_mixtures(folder, options, message):
 
 
 ROOMY = {name: tile.replace(wmem_words=8192, smem_words=1024, vmem_words=1024, act_blocks=64, accumulators=64,
-                            timings=4096) for name, tile in SHAPES.items()}  # fmt: skip
+                            summed=32, timings=4096) for name, tile in SHAPES.items()}  # fmt: skip
 
 
 def loaded(compiled: CompiledLlama) -> TileState:

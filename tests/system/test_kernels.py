@@ -222,7 +222,7 @@ def rotary_pairs(program: Program, rng: np.random.Generator) -> Iterator[Run]:
 
     def check(outcome: Outcome) -> None:
         y = floats(program, outcome, "y").reshape(positions, -1)[:, :n]
-        assert np.allclose(y, expected, rtol=0, atol=2e-5)
+        assert np.all(np.abs(y - expected) <= 2.0**-16 * np.repeat(np.abs(point), 2, axis=-1))
 
     def lines(values: np.ndarray) -> np.ndarray:
         """One whole number of vectors a position."""
