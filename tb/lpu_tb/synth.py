@@ -253,7 +253,8 @@ def place_and_route(
                "textcfg": configuration(result, seed).name}  # fmt: skip
     if target_mhz is not None:
         options["freq"] = target_mhz
-    arguments = [part, *_PACKAGE, "--timing-allow-fail"]
+    # Where wires are scarce, the router gives paths with time in hand detours that take more than that.
+    arguments = [part, *_PACKAGE, "--timing-allow-fail", "--tmg-ripup"]
     arguments += ["--lpf-allow-unconstrained"] if constraints is None else ["--lpf", constraints.name]
     arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     run_tool([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"), minutes=minutes)
