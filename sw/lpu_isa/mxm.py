@@ -16,8 +16,7 @@ from .config import TileConfig, address_bits
 from .fields import Access, Claim, Field, Slot, Use, register_field
 
 __all__ = ["ACCUMULATE_OFFSET", "ACT_READ", "COUNT_BITS", "TRACKERS", "WMEM_READ", "Base", "Clear", "MxmOp",
-           "accumulate_cycle", "slot", "steps", "unsummed",
-           "use"]  # fmt: skip
+           "accumulate_cycle", "slot", "steps", "unsummed", "use"]  # fmt: skip
 
 COUNT_BITS = 10
 TRACKERS = 4
