@@ -24,7 +24,7 @@ from lpu_sw.run import find_tile, plan_run
 
 from .floorplan import floorplan
 from .part import PARTS
-from .synth import MAPPING, Routed, SynthesisError, area, bitstream, place_and_route, provenance, run_yosys
+from .synth import Routed, SynthesisError, area, bitstream, place_and_route, provenance, run_yosys
 
 __all__ = ["RESULTS", "fingerprint", "mean_cycles", "record", "remember", "stale"]
 
@@ -118,8 +118,7 @@ def _netlist(tile: str, clock_hz: int, baud: int, part: str, folder: Path) -> Pa
         raise SynthesisError("amaranth-boards is missing: pip install amaranth-boards")
     platform = getattr(importlib.import_module("amaranth_boards.ulx3s"), PARTS[part].platform)()
     design = Ulx3s(find_tile(tile), clock_hz, baud)
-    script = "\n".join(MAPPING)
-    platform.prepare(design, _TOP, emit_src=False, debug_verilog=False, script_after_read=script).extract(folder)
+    platform.prepare(design, _TOP, emit_src=False, debug_verilog=False).extract(folder)
     made = folder / f"{_TOP}.json"
     run_yosys(f"script {_TOP}.ys\n", made.with_suffix(".log"))
     if part == "85F":

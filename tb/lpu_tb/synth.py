@@ -24,7 +24,6 @@ from amaranth.lib.wiring import In, Out
 from lpu_rtl.export import verilog_text
 
 __all__ = [
-    "MAPPING",
     "Area",
     "Routed",
     "ShiftHarness",
@@ -45,10 +44,6 @@ __all__ = [
 
 PART = "--85k"
 """The chip of the figures: LFE5U-85F."""
-
-MAPPING = ["scratchpad -set abc9.D 20000", "scratchpad -copy abc9.script.flow3 abc9.script"]
-"""Yosys commands ahead of ``synth_ecp5``: few LUTs rather than few levels of them. Delay is mostly wire, which is
-shorter in a chip that is less full."""
 
 _PACKAGE = ("--package", "CABGA381", "--speed", "6")  # of the boards; 6 is the slowest grade
 
@@ -168,8 +163,8 @@ def _write(component: wiring.Component, name: str, folder: Path) -> Path:
 
 def synthesise(source: Path, top: str, result: Path) -> Path:
     """Synthesise module ``top`` of a Verilog file for ECP5, flattened. Returns ``result``, a JSON file beside it."""
-    commands = [f"read_verilog {source.name}", *MAPPING, f"synth_ecp5 -top {top}", f"write_json {result.name}"]
-    run_yosys("\n".join(commands), result.with_suffix(".log"))
+    script = f"read_verilog {source.name}\nsynth_ecp5 -top {top}\nwrite_json {result.name}\n"
+    run_yosys(script, result.with_suffix(".log"))
     return result
 
 
@@ -253,8 +248,7 @@ def place_and_route(
                "textcfg": configuration(result, seed).name}  # fmt: skip
     if target_mhz is not None:
         options["freq"] = target_mhz
-    # Where wires are scarce, the router gives paths with time in hand detours that take more than that.
-    arguments = [part, *_PACKAGE, "--timing-allow-fail", "--tmg-ripup"]
+    arguments = [part, *_PACKAGE, "--timing-allow-fail"]
     arguments += ["--lpf-allow-unconstrained"] if constraints is None else ["--lpf", constraints.name]
     arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     run_tool([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"), minutes=minutes)
