@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lpu_isa.config import SHAPES
-from lpu_sw.compiler.llama import CompiledLlama, compile_llama
+from lpu_sw.compiler.llama import CompiledLlama, compile_llama, inbox_words
 from lpu_sw.compiler.memory import Memory
 from lpu_sw.compiler.step import kind_of
 from lpu_sw.engines import SimDevice
@@ -70,7 +70,7 @@ def test_the_walk_issues_what_the_simulator_issues(compiled: CompiledLlama) -> N
     run = Run(3, 6)
     trace: list[Event] = []
     state = SimDevice(compiled.program).state
-    state.inbox.extend([3, 6, 0, -1, compiled.facts.epsilon_word, 1, 5, 36])
+    state.inbox.extend(inbox_words(compiled.facts, [1, 5, 36], run.positions, False, -1))
     simulator = Simulator(compiled.program.config, compiled.program.bundles, compiled.program.timings.tolist(), state,
                           trace)  # fmt: skip
     simulator.start()

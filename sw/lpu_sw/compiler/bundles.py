@@ -141,7 +141,7 @@ def build_program(layout: Layout, schedule: Schedule) -> LlamaProgram:
     w.icu("halt", IcuOp.HALT, 1)
     w.label("prompt")
     # The next token is received, and a register written, when nothing runs any more.
-    w.icu("last writes", IcuOp.NOP, max(1, max(tails) + 1 - to_classifier))
+    w.put("last writes", Bundle(max(1, max(tails) + 1 - to_classifier)))
     w.icu("next position", IcuOp.ADDI, 1, rd=r.POSITION, rs=r.POSITION, imm=1)
     w.icu("nothing to post", IcuOp.LI, ALU + 1, rd=r.BEST, imm=-1)
     w.label("post nothing")
