@@ -16,7 +16,7 @@ from .config import TileConfig, address_bits
 from .fields import Access, Claim, Field, Slot, Use, register_field
 
 __all__ = ["ACCUMULATE_OFFSET", "ACT_READ", "COUNT_BITS", "TRACKERS", "WMEM_READ", "Base", "Clear", "MxmOp",
-           "accumulate_cycle", "slot", "steps", "unsummed", "use"]  # fmt: skip
+           "accumulate_cycle", "adds", "slot", "steps", "unsummed", "use"]  # fmt: skip
 
 COUNT_BITS = 10
 TRACKERS = 4
@@ -90,13 +90,17 @@ def steps(op: Mapping[str, int], inner: int, outer: int, operand: str, first: in
     return (first + grid).ravel()
 
 
+def adds(op: Mapping[str, int], inner: int, outer: int) -> np.ndarray:
+    """Which steps add to the accumulator rather than replace it: bool (outer * inner,)."""
+    step = np.arange(inner * outer)
+    return {Clear.NEVER: step >= 0, Clear.INNER: step % inner > 0, Clear.OUTER: step >= inner}[Clear(op["clear"])]
+
+
 def unsummed(config: TileConfig, op: Mapping[str, int], inner: int, outer: int) -> np.ndarray:
     """Which steps add to an entry that cannot be added to: bool (outer * inner,)."""
     acc = steps(op, inner, outer, "acc", op["acc"])
-    index = {Clear.NEVER: 1, Clear.INNER: np.arange(inner), Clear.OUTER: np.arange(outer)[:, None]}[Clear(op["clear"])]
-    adds = np.broadcast_to(np.asarray(index) > 0, (outer, inner)).ravel()
     follows = np.append(False, acc[1:] == acc[:-1])
-    return adds & ~follows & (acc >= config.summed)
+    return adds(op, inner, outer) & ~follows & (acc >= config.summed)
 
 
 def use(config: TileConfig, op: Mapping[str, int], registers: Sequence[int]) -> Use:

@@ -41,8 +41,8 @@ WITHOUT_OUTPUT_REGISTER = {"inbox", "outbox"}  # inferred by Yosys, which does n
 def lut_ram(config: TileConfig) -> dict[str, tuple[str, int, int]]:
     """Of each memory of distributed RAM, 16 x 4 bits a cell: its cells' names, the fewest and the most of them."""
 
-    def cells(words: int, bits: int, n_read_ports: int = 1) -> int:
-        return -(-words // 16) * -(-bits // 4) * n_read_ports
+    def cells(words: int, bits: int) -> int:
+        return -(-words // 16) * -(-bits // 4)
 
     accumulators = config.rows * sum(cells(n, ACCUMULATOR_BITS) for n in (config.accumulators, config.summed))
     activations, exponents = cells(config.act_blocks, 8 * config.cols), cells(config.act_blocks, 8)

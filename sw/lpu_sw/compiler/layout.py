@@ -140,22 +140,8 @@ class Layout:
         return self._expert_space(memory).end
 
     def end(self, memory: Memory) -> int:
-        """Words that are taken, the ring apart."""
+        """Words that are taken; the ring, if there is one, begins there."""
         return self._once[memory].end + (self.rounds * self.stride(memory) if memory in _ROUNDS else 0)
-
-    @property
-    def ring_blocks(self) -> int:
-        """First activation block of those that are taken in turn."""
-        return self.end(Memory.BLOCKS)
-
-    @property
-    def ring_accumulators(self) -> int:
-        """First accumulator of those that are taken in turn, behind the others."""
-        return self.end(Memory.ACCUMULATORS)
-
-    def accumulators(self, name: str) -> int:
-        """First accumulator of those with a name."""
-        return self._once[Memory.ACCUMULATORS].places[name].start
 
     # What follows from it
 
@@ -192,10 +178,9 @@ class Layout:
         """The memory map, memory by memory in rising order; what is left over is ``free``."""
         for memory in (Memory.WEIGHTS, Memory.SCALES, Memory.VECTORS):
             yield from _stretches(memory, self._firsts(memory), self.tile)
-        blocks = sorted((place.start, name) for name, place in self._once[Memory.BLOCKS].places.items())
-        yield from _stretches(Memory.BLOCKS, [*blocks, (self.ring_blocks, RING)], self.tile)
-        kept = [(self.accumulators(name), name) for name in self._once[Memory.ACCUMULATORS].places]
-        yield from _stretches(Memory.ACCUMULATORS, [*kept, (self.ring_accumulators, RING)], self.tile)
+        for memory in (Memory.BLOCKS, Memory.ACCUMULATORS):
+            places = sorted((place.start, name) for name, place in self._once[memory].places.items())
+            yield from _stretches(memory, [*places, (self.end(memory), RING)], self.tile)
 
     def _firsts(self, memory: Memory) -> list[tuple[int, str]]:
         firsts = [(place.start, name) for name, place in self._once[memory].places.items()]

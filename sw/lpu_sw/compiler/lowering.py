@@ -39,8 +39,8 @@ class Lowering:
         self.layout, self.region, self.limit = layout, region, limit
         self.graph, self.sizes, self.tile = layout.graph, layout.sizes, layout.tile
         self._holdings = Holdings(layout.graph, region)
-        self._next_accumulator = layout.ring_accumulators
-        self._next_block = layout.ring_blocks
+        self._next_accumulator = layout.end(Memory.ACCUMULATORS)
+        self._next_block = layout.end(Memory.BLOCKS)
         # A part that is large enough to hide the pass behind it.
         per_block = layout.tile.words_per_block
         self.chunk = per_block * max(1, ceil_div(4, per_block))
@@ -149,7 +149,7 @@ class Lowering:
 
         is_summed : walked by inputs, so that steps add to them that do not follow each other.
         """
-        first, end = self.layout.ring_accumulators, self.tile.accumulators
+        first, end = self.layout.end(Memory.ACCUMULATORS), self.tile.accumulators
         if is_summed:
             end = self.tile.summed
             check_summed(self.tile, first + count, f"region {self.region.name}")
@@ -173,7 +173,7 @@ class Lowering:
         """First of the activation blocks of one head's softmax numerators, taken in turn."""
         count = ceil_div(self.limit, self.tile.cols)
         if self._next_block + count > self.tile.act_blocks:
-            self._next_block = self.layout.ring_blocks
+            self._next_block = self.layout.end(Memory.BLOCKS)
         self._next_block += count
         return self._next_block - count
 

@@ -222,9 +222,9 @@ class Matmul:
         outside = misaligned(codes, self._base)
         entries = state.acc.copy()
         touched = mxm.steps(op, inner, outer, "acc", op["acc"])[:count]
+        adds = mxm.adds(op, inner, outer)
         for step, entry in enumerate(touched.tolist()):
-            loop = {Clear.NEVER: 1, Clear.INNER: step % inner, Clear.OUTER: step // inner}[Clear(op["clear"])]
-            entries[entry], faults = accumulate(entries[entry] if loop else _ZERO, aligned[step])
+            entries[entry], faults = accumulate(entries[entry] if adds[step] else _ZERO, aligned[step])
             if outside[step] or faults.any():
                 raise Trap(Fault.ACCUMULATOR, state.cycles + self._accumulate_cycle + step)
         self._entries, self._totals, self._bases, self._touched = state.acc, entries, state.acc_bases, touched

@@ -35,7 +35,7 @@ class ArgmaxRule(Rule):
         vectors = ceil_div(valid, tile.rows)
         lanes = valid - (vectors - 1) * tile.rows
         at = lowering.vectors(x)
-        taken_in_turn = tile.accumulators - lowering.layout.ring_accumulators
+        taken_in_turn = tile.accumulators - lowering.layout.end(Memory.ACCUMULATORS)
         chunk = vectors if vectors <= tile.accumulators else taken_in_turn // 2
         largest = {"reduce": Reduce.ARGMAX, "reduce_reg": Register.TOKEN}
         for part in lowering.parts(x, Request(chunk, vectors, one_by_one=True)):

@@ -51,7 +51,7 @@ class AttentionRule(Rule):
         scale, scale_register = lowering.place(Memory.SCALES, node.inputs[3])
         n_part, vectors = _heads_of_part(lowering.sizes, head_dim), lowering.sizes.head_vectors(head_dim)
         for turn, first in enumerate(range(0, n_heads, n_part)):
-            attended = lowering.layout.accumulators(ATTENDED) + turn % 2 * n_part * vectors
+            attended = lowering.layout.place(Memory.ACCUMULATORS, ATTENDED).address + turn % 2 * n_part * vectors
             heads = range(first, min(first + n_part, n_heads))
             for head in heads:
                 yield from self._head(lowering, node, head, attended + (head - first) * vectors)

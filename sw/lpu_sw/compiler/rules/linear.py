@@ -76,7 +76,7 @@ class _Linear:
     @property
     def kept(self) -> int:
         """First of the accumulators of a matmul that goes on block by block."""
-        return self._lowering.layout.accumulators(KEPT)
+        return self._lowering.layout.place(Memory.ACCUMULATORS, KEPT).address
 
     def block(self, blocks: range) -> Step:
         """Some blocks of inputs, all outputs, added to those before."""
