@@ -356,7 +356,9 @@ class Vxm(wiring.Component):
             reducer.event.eq(Mux(is_square, squared, gated(event.reduce, ~is_squared))),
             reducer.valid.eq(Mux(is_square, valid, Cat(lane.result_valid for lane in lanes))),
         ]
-        m.d.comb += [reducer.vector[row].eq(Mux(is_square, lane.square, lane.result)) for row, lane in enumerate(lanes)]
+        for row, lane in enumerate(lanes):
+            square, result = gated(lane.square, is_square & lane.square_valid), gated(lane.result, ~is_square)
+            m.d.comb += reducer.vector[row].eq(square | result)
         connect(m, flipped(self.register_write), reducer.write)
         overflow = delayed(m, reducer.overflow, 1, name="reducer_overflow", reset_less=False)  # in the write's cycle
         self._fault(Fault.FLOAT, overflow)

@@ -69,7 +69,8 @@ class Lane(wiring.Component):
     b, c : In(float)                        Second operands.
     result, result_valid : Out              `lpu_isa.vxm.RESULT` cycles after its control starts it; +0 when it does not
                                             count.
-    square : Out(float)                     Square of the result, `lpu_isa.vxm.MULTIPLY` cycles later; +0 likewise.
+    square, square_valid : Out              Square of the result, `lpu_isa.vxm.MULTIPLY` cycles later, and whether it
+                                            counts; +0 is meant when not.
     overflow, outside_domain : Out(1)       A unit's result of this cycle that counts is too large, or its function not
                                             defined.
 
@@ -91,6 +92,7 @@ class Lane(wiring.Component):
             "result": Out(lane),
             "result_valid": Out(1),
             "square": Out(lane),
+            "square_valid": Out(1),
             "overflow": Out(1),
             "outside_domain": Out(1),
         })  # fmt: skip
@@ -142,11 +144,11 @@ class Lane(wiring.Component):
             [is_it & ~is_off for is_it, is_off in zip(is_wanted, is_cut, strict=True)],
             [tap.value for tap in taps.values()],
         )
-        square = gated(gain.result, taps["gain"].valid)
         m.d.comb += [
             self.result.eq(delayed(m, result, vxm.RESULT, name="result")),
             self.result_valid.eq(delayed(m, Cat(is_wanted).any(), vxm.RESULT, name="result_valid", reset_less=False)),
-            self.square.eq(delayed(m, square, vxm.RESULT, name="square")),
+            self.square.eq(delayed(m, gain.result, vxm.RESULT, name="square")),
+            self.square_valid.eq(delayed(m, taps["gain"].valid, vxm.RESULT, name="square_valid", reset_less=False)),
             self.overflow.eq(
                 Cat(
                     overflow,

