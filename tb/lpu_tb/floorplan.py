@@ -39,8 +39,13 @@ _ROWS: tuple[tuple[dict[int, range], tuple[tuple[int, int], ...]], ...] = (
 one's RAMs lie in the strip, and leave the right end of their line, with room around it, to the sequencer."""
 _LANES = ((10, (0, 1, 5, 4)), (34, (2, 3, 7, 6)))
 """Lanes of the vector unit, by the line of their multipliers, which lie in the strip."""
-_TABLES = (0, 2, None, 1, 3, None, None, 5, 7, None, 4, 6)
-"""The lanes whose tables of functions lie in the strip of line 22; between them is scale SRAM."""
+_STRIP_RAMS = {
+    22: ("table0", "b", "table1", "b", "b", "scale", "scale", "b", "b", "table5", "b", "table4"),
+    46: ("table2", "a", "table3", "a", "a", "scale", "scale", "a", "a", "table7", "a", "table6"),
+    70: (*8 * [""], "scale", "scale"),
+}
+"""What the lines of block RAMs hold in the strip: the lanes' tables of functions, scale SRAM, and vector SRAM of port A
+and of port B. Both copies of the latter in one line would be more wires in the middle of the chip than there are."""
 
 
 def floorplan(made: Path, top: str) -> bool:
@@ -101,15 +106,15 @@ def _of_vector_unit() -> Iterator[tuple[str, str]]:
         units = [f"vxm.lane{lane}.{unit}" for lane in lanes for unit in ("multiply", "function", "gain")]
         for at, unit in zip(_STRIP, units, strict=True):
             yield f"{unit}.multiplier.multiplier", _site(line, at, _MULTIPLIERS)
-    scales = iter(f"smem.copy0.ebrs.from0_slice{_PER_GROUP * word}" for word in range(6))
-    for at, lane in zip(_STRIP, _TABLES, strict=True):
-        name = next(scales) if lane is None else f"vxm.lane{lane}.function.table"
-        yield f"{name}.ebr", _site(22, at, _RAMS)
-    vectors = [f"vmem.copy{copy}.ebrs.from0_slice{_PER_GROUP * word}" for word in range(6) for copy in range(2)]
-    for at, name in zip(_STRIP, vectors, strict=True):
-        yield f"{name}.ebr", _site(46, at, _RAMS)
-    for at, name in zip(_STRIP[8:], scales, strict=False):
-        yield f"{name}.ebr", _site(70, at, _RAMS)
+    words = {
+        kind: iter([f"{memory}.ebrs.from0_slice{_PER_GROUP * word}" for word in range(6)])
+        for kind, memory in (("a", "vmem.copy0"), ("b", "vmem.copy1"), ("scale", "smem.copy0"))
+    }
+    for line, kinds in _STRIP_RAMS.items():
+        for at, kind in zip(_STRIP, kinds, strict=False):
+            if kind:
+                name = next(words[kind]) if kind in words else kind.replace("table", "vxm.lane") + ".function.table"
+                yield f"{name}.ebr", _site(line, at, _RAMS)
 
 
 def _of_sequencer() -> Iterator[tuple[str, str]]:
