@@ -70,7 +70,7 @@ class Lane(wiring.Component):
     result, result_valid : Out              `lpu_isa.vxm.RESULT` cycles after its control starts it; +0 when it does not
                                             count.
     square, square_valid : Out              Square of the result, `lpu_isa.vxm.MULTIPLY` cycles later, and whether it
-                                            counts; +0 is meant when not.
+                                            counts; if not, it stands for +0.
     overflow, outside_domain : Out(1)       A unit's result of this cycle that counts is too large, or its function not
                                             defined.
 

@@ -21,8 +21,8 @@ _FEW = 4
 class WeightRows(wiring.Component):
     """Reads a weight word and chooses ``rows`` values of one row.
 
-    The word comes from all of the chip: the part is chosen beside each row, and rows that are not wanted become zero; in
-    the next two cycles they come together.
+    The word comes from all of the chip: the part is chosen beside each row, where rows that are not wanted become zero;
+    in the next two cycles they come together.
 
     Parameters
     ----------

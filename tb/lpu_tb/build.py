@@ -231,7 +231,7 @@ def build_text(
     tool = verilator()
     tools = [str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
     folder = _folder([text, control, *flags, *tools])
-    runtime = _folder(["runtime", str(tool.executable), *tools])
+    runtime = _folder(["runtime", str(tool.executable), *options, *tools])
 
     def make() -> None:
         say(f"compiling the simulator of {name}, some minutes")

