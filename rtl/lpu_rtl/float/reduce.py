@@ -125,7 +125,7 @@ class Reducer(wiring.Component):
         p = self.config.significand_bits
         layout = float_layout(p)
 
-        # Largest exponent field so far, at first that of the start value; pairs of lanes are compared while the lanes are
+        # Largest exponent field so far, at first the start value's; pairs of lanes are compared while the lanes are
         # registered.
         pairs = [delayed(m, pair, 1, name=f"pair{i}") for i, pair in enumerate(pairwise(larger, fields))]
         event = events[2]
