@@ -40,12 +40,13 @@ one's RAMs lie in the strip, and leave the right end of their line, with room ar
 _LANES = ((10, (0, 1, 5, 4)), (34, (2, 3, 7, 6)))
 """Lanes of the vector unit, by the line of their multipliers, which lie in the strip."""
 _STRIP_RAMS = {
-    22: ("table0", "b", "table1", "b", "b", "scale", "scale", "b", "b", "table5", "b", "table4"),
-    46: ("table2", "a", "table3", "a", "a", "scale", "scale", "a", "a", "table7", "a", "table6"),
-    70: (*8 * [""], "scale", "scale"),
+    22: (0, "b", 1, "b", "b", "scale", "scale", "b", "b", 5, "b", 4),
+    46: (2, "a", 3, "a", "a", "scale", "scale", "a", "a", 7, "a", 6),
+    70: (*8 * [None], "scale", "scale"),
 }
-"""What the lines of block RAMs hold in the strip: the lanes' tables of functions, scale SRAM, and vector SRAM of port A
-and of port B. Both copies of the latter in one line would be more wires in the middle of the chip than there are."""
+"""What the lines of block RAMs hold in the strip: tables of functions, by their lanes, scale SRAM, and vector SRAM of
+port A and of port B. Both copies of the latter in one line would be more wires in the middle of the chip than there
+are."""
 
 
 def floorplan(made: Path, top: str) -> bool:
@@ -112,8 +113,8 @@ def _of_vector_unit() -> Iterator[tuple[str, str]]:
     }
     for line, kinds in _STRIP_RAMS.items():
         for at, kind in zip(_STRIP, kinds, strict=False):
-            if kind:
-                name = next(words[kind]) if kind in words else kind.replace("table", "vxm.lane") + ".function.table"
+            if kind is not None:
+                name = next(words[kind]) if kind in words else f"vxm.lane{kind}.function.table"
                 yield f"{name}.ebr", _site(line, at, _RAMS)
 
 

@@ -14,7 +14,7 @@ from lpu_isa.vxm import CONVERT, REDUCE, Reduce
 
 from ..interfaces import RegisterWrite, vector_layout
 from .convert import Convert
-from .encoding import EXPONENT, delayed, float_layout, gated
+from .encoding import EXPONENT, delayed, float_layout, gated, significand
 from .tree import balanced, larger, largest, pairwise
 
 __all__ = ["Reducer", "reduce_layout"]
@@ -166,7 +166,7 @@ class Reducer(wiring.Component):
     def _significand(self, value: data.View) -> Value:
         """A float's signed significand in units of a running sum whose largest exponent field is the float's own."""
         p = self.config.significand_bits
-        magnitude = Cat(value.fraction, 1) & (value.exponent != 0).replicate(p)
+        magnitude = gated(significand(value), value.exponent != 0)
         signed_one = ((magnitude ^ value.sign.replicate(p + 1)) + value.sign)[: p + 1]
         return Cat(Const(0, REDUCE_FRACTION_BITS), signed_one).as_signed()
 
