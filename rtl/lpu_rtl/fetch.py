@@ -7,7 +7,7 @@ distance. Both are plain pipelines without clock enables. After a new timing bas
 after a branch.
 """
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -99,17 +99,17 @@ class Fetch(wiring.Component):
         with m.If(self.loads):
             m.d.sync += self.bundle.eq(self.coming)
 
-        # `issue_next` comes late: what it chooses between is ready.
-        after = (pc + 1)[: len(pc)]
-        behind, behind_next = (after + self.issue)[: len(pc)], (pc + 2 + self.issue)[: len(pc)]
         first = Mux(begins, 0, self.target)
-        base = self.timing_base
-        for memory, host, at_first, at_behind, at_behind_next in (
-            (program, self.program_read, first, behind, behind_next),
-            (timing, self.timing_read, base + first, _sum(base, after, self.issue), _sum(base, pc + 2, self.issue)),
+        for memory, host, at_first in (
+            (program, self.program_read, first),
+            (timing, self.timing_read, self.timing_base + first),
         ):
-            address = Mux(refills, at_first, Mux(issue_next, at_behind_next, at_behind))
+            # `issue_next` comes late: what it chooses between is ready.
+            behind, behind_next = Signal.like(host.address), Signal.like(host.address)
+            address = Mux(refills, at_first, Mux(issue_next, behind_next, behind))
+            m.d.sync += behind.eq(Mux(refills, at_first + 1, Mux(issue_next, behind_next, behind)))
             m.d.comb += [
+                behind_next.eq(behind + 1),
                 memory.read.enable.eq(1),
                 memory.read.address.eq(Mux(self.running, address, host.address)),
                 host.data.eq(memory.read.data),
@@ -148,8 +148,3 @@ class Fetch(wiring.Component):
         with m.If(self.start):
             m.d.sync += [pc.eq(0), remaining.eq(_START), remaining_is_1.eq(0)]
         return m
-
-
-def _sum(a: Value, b: Value, carry: Value) -> Value:
-    """``a + b + carry``, in one adder."""
-    return (Cat(carry, a) + Cat(carry, b))[1:]

@@ -143,15 +143,13 @@ class Host(wiring.Component):
             Register.OUTBOX_LEVEL: outbox.level,
             Register.CLAMPED: clamped,
         }
-        value, exists = Signal(32), Signal()
+        value, exists, is_scalar = Signal(32), Signal(), Signal()
         offset = address[_WORD_SHIFT:REGION_SHIFT]
         with m.Switch(offset):
             for register, content in registers.items():
                 with m.Case(register >> _WORD_SHIFT):
                     m.d.comb += [value.eq(content), exists.eq(1)]
         first_scalar = Register.SCALARS >> _WORD_SHIFT
-        with m.If((offset >= first_scalar) & (offset < first_scalar + REGISTERS)):
-            m.d.comb += [value.eq(self.register_read.data), exists.eq(1)]
         m.d.comb += [
             self.register_read.index.eq(offset - first_scalar),
             self.read.address.eq(address),
@@ -170,9 +168,11 @@ class Host(wiring.Component):
                     m.next = "LOOK"
             with m.State("LOOK"):  # what the address means takes a cycle to find out
                 is_outbox = in_registers & (offset == Register.OUTBOX >> _WORD_SHIFT)
+                names_scalar = (offset >= first_scalar) & (offset < first_scalar + REGISTERS)
                 m.d.sync += [
                     axi.rdata.eq(value),
-                    answers.eq(in_registers & exists & ~(is_outbox & ~outbox.r_rdy)),
+                    is_scalar.eq(names_scalar),
+                    answers.eq(in_registers & (names_scalar | exists) & ~(is_outbox & ~outbox.r_rdy)),
                     takes.eq(is_outbox & outbox.r_rdy),
                     fetches.eq(self.read.exists & self._may_access(address, occupied)),
                 ]
@@ -184,6 +184,8 @@ class Host(wiring.Component):
                     m.d.comb += outbox.r_en.eq(1)
                     m.d.sync += taken.eq(head)
                 with m.If(answers):
+                    with m.If(is_scalar):
+                        m.d.sync += axi.rdata.eq(self.register_read.data)
                     m.next = "ANSWER"
                 with m.Elif(fetches):
                     m.d.comb += self.read.enable.eq(1)

@@ -62,10 +62,10 @@ class Icu(wiring.Component):
     Ports
     -----
     start, stop, reset : In(1)          From the host, one cycle each. ``start`` is ignored while ``running``.
-    running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``busy`` has fallen.
+    running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``was_busy`` has fallen.
     cancel : Out(1)                     The units drop what they are doing; a cycle after a start, a stop, a reset or a
                                         fault.
-    busy : In(1)                        A unit's operation is running, or its result on the way.
+    was_busy : In(1)                    A cycle ago a unit's operation was running, or its result on the way.
     faults : In(FAULT_FLAGS) array      Faults from outside, one cycle each. No later bundle is executed.
     fault, fault_pc, cycles : Out       Fault register, NONE while ``running``; the bundle issued last before it; cycle
                                         counter.
@@ -74,7 +74,7 @@ class Icu(wiring.Component):
     reduction : In(RegisterWrite)       The vector unit's reduction, written in the next cycle.
     vlane, slane : Out(MemoryRead)      Lane reads from vector and scale SRAM.
     inbox, outbox : streams             RECV takes a word, SEND gives one.
-    register_read : In(RegisterRead)                    For the host.
+    register_read : In(RegisterRead)                    For the host; its data come a cycle after the index.
     program_read, timing_read : In(MemoryRead)          Likewise, while not running.
     program_write, timing_write : In(BeatWrite)         Likewise.
     clearing : Out(1)                   Registers are being zeroed; a start waits for the end of it.
@@ -94,7 +94,7 @@ class Icu(wiring.Component):
             "waiting": Out(1),
             "halted": Out(1),
             "cancel": Out(1),
-            "busy": In(1),
+            "was_busy": In(1),
             "faults": In(FAULT_FLAGS).array(n_faults),
             "fault": Out(FAULT_BITS),
             "fault_pc": Out(address_bits(config.bundles)),
@@ -119,48 +119,51 @@ class Icu(wiring.Component):
         m.submodules.fetch = fetch = Fetch(self.config, self.technology)
         for name in ("program_read", "program_write", "timing_read", "timing_write"):
             connect(m, flipped(getattr(self, name)), getattr(fetch, name))
-        slots = self._slots(m, fetch.bundle, "slot")
+        slots, coming = self._slots(m, fetch.bundle, "slot"), self._slots(m, fetch.coming, "coming")
 
-        rs, rt, registers = self._read_registers(m, slots)
+        rs, rt, registers = self._read_registers(m, fetch, slots, coming)
         faults: dict[Fault, list[Value]] = {}
         faulting, drop = Signal(), Signal()
-        does = self._judge(m, fetch, slots, faults, faulting)
+        does = self._judge(m, fetch, slots, coming, faults, faulting)
 
         self._branch(m, fetch, does, slots["icu"].imm, rs, rt, drop, faults)
         alu = self._compute(m, does, slots["icu"], rs, rt)
         lanes = self._read_lanes(m, does, slots["icu"], rs, rt, drop)
         functions = self._apply_functions(m, does, slots["icu"], rs, drop)
         self._send(m, does, rs, faults)
-        hold = self._receive(m, does, alu, slots["icu"].rd, drop, faults)
+        hold = self._receive(m, does, alu, slots["icu"].rd, drop)
         m.d.comb += fetch.hold.eq(hold | self.clearing)
 
         late = self._late_results(m, [lanes.result, functions.result, self.reduction], drop, faults)
         for write, writer in zip(registers.writes, (alu, late), strict=True):
             m.d.comb += [getattr(write, field).eq(getattr(writer, field)) for field in ("enable", "index", "data")]
         faults[Fault.CONFLICT].append(alu.enable & late.enable)
-        self._latch_fault(m, fetch, faults, [lanes.fault, functions.fault], faulting)
+        self._latch_fault(m, fetch, faults, [lanes.fault, functions.fault], does[IcuOp.RECV], faulting)
         self._run(m, fetch, does[IcuOp.HALT], faulting, drop, hold)
         return m
 
-    def _read_registers(self, m: Module, slots: dict) -> tuple[Signal, Signal, RegisterFile]:
-        """A read port for each register that a bundle names, for the late scalars and for the host."""
+    def _read_registers(
+        self, m: Module, fetch: Fetch, slots: dict, coming: dict
+    ) -> tuple[Signal, Signal, RegisterFile]:
+        """A read port for each register that a bundle names, for the late scalars and for the host.
+
+        The sequencer's own operands are read ahead, since what it does with them takes the whole cycle of issue.
+        """
         named = [(name, field) for name in _UNITS for field in issue_operands(self.format.slots[name])]
-        others = [*self.scalars, self.register_read]
         places = {(name, field) for name, field in named if is_place(self.format.slots[name], field)}
         widest = max(self.format.slots[name].by_name[field.removesuffix("_reg")].bits for name, field in places)
         m.submodules.registers = registers = RegisterFile(
-            len(named) - len(places) + 2 + len(others), len(places), widest + 1, _WRITERS
+            len(named) - len(places) + len(self.scalars), len(places), 3, widest + 1, _WRITERS
         )
         reads, place_reads = iter(registers.reads), iter(registers.places)
         for name, field in named:
             read = next(place_reads if (name, field) in places else reads)
             m.d.comb += [read.index.eq(slots[name][field]), getattr(self, name).operands[field].eq(read.data)]
         rs, rt = Signal(signed(32)), Signal(signed(32))
-        for field, value in (("rs", rs), ("rt", rt)):
-            read = next(reads)
-            m.d.comb += [read.index.eq(slots["icu"][field]), value.eq(read.data)]
-        for port in others:
-            read = next(reads)
+        for field, value, read in (("rs", rs, registers.ahead[0]), ("rt", rt, registers.ahead[1])):
+            index = Mux(fetch.loads, coming["icu"][field], slots["icu"][field])
+            m.d.comb += [read.index.eq(index), value.eq(read.data)]
+        for port, read in (*zip(self.scalars, reads, strict=True), (self.register_read, registers.ahead[2])):
             m.d.comb += [read.index.eq(port.index), port.data.eq(read.data)]
         m.d.comb += [registers.clear.eq(self.reset), self.clearing.eq(registers.clearing)]
         return rs, rt, registers
@@ -175,14 +178,19 @@ class Icu(wiring.Component):
         return slots
 
     def _judge(
-        self, m: Module, fetch: Fetch, slots: dict, faults: dict[Fault, list[Value]], faulting: Signal
+        self,
+        m: Module,
+        fetch: Fetch,
+        slots: dict,
+        coming: dict,
+        faults: dict[Fault, list[Value]],
+        faulting: Signal,
     ) -> dict[IcuOp, Signal]:
         """Starts the units' operations; returns what the sequencer does in this cycle.
 
         Whether a bundle may be executed, and what it holds, is found out while it comes, except for a distance of 0
         from the timing memory: such a bundle is executed before the fault stops everything.
         """
-        coming = self._slots(m, fetch.coming, "coming")
         formats = {"header": self.format.header, **self.format.slots}
         legal = Cat(_is_legal(f, coming[name][f.name]) for name, slot in formats.items() for f in slot.fields).all()
         nameless = (coming["icu"].op == IcuOp.FUNCTION) & (coming["icu"].function == Function.NONE)
@@ -318,9 +326,7 @@ class Icu(wiring.Component):
         ]
         faults[Fault.MAILBOX] = [does[IcuOp.SEND] & ~self.outbox.ready]
 
-    def _receive(
-        self, m: Module, does: dict, alu: data.View, rd: Value, drop: Signal, faults: dict[Fault, list[Value]]
-    ) -> Signal:
+    def _receive(self, m: Module, does: dict, alu: data.View, rd: Value, drop: Signal) -> Signal:
         """RECV: leaves issue to stand when the inbox is empty; returns whether this cycle is spent waiting."""
         hold = Signal()
         wants = Signal()
@@ -337,11 +343,16 @@ class Icu(wiring.Component):
             m.d.sync += [alu.enable.eq(1), alu.data.eq(self.inbox.payload)]
         with m.If(self.waiting):
             m.d.sync += alu.index.eq(destination)
-        faults[Fault.SYNC] = [does[IcuOp.RECV] & self.busy]
         return hold
 
     def _latch_fault(
-        self, m: Module, fetch: Fetch, faults: dict[Fault, list[Value]], codes: list[Value], faulting: Signal
+        self,
+        m: Module,
+        fetch: Fetch,
+        faults: dict[Fault, list[Value]],
+        codes: list[Value],
+        receives: Signal,
+        faulting: Signal,
     ) -> None:
         """Keep the first fault, the lowest code if there are several. It is registered before anything else is done
         about it, since faults come from all of the chip."""
@@ -349,13 +360,16 @@ class Icu(wiring.Component):
         issued_before = Signal.like(self.fault_pc)
         drops = self.start | self.reset
         own = Signal(FAULT_FLAGS)
+        received = Signal()
         raised = Signal(FAULT_FLAGS)
         now = Signal(FAULT_FLAGS)
         for fault in set(Fault) - {Fault.NONE}:
             m.d.sync += own[fault].eq(_any([*faults.get(fault, []), *(code == fault for code in codes)]))
-            m.d.comb += now[fault].eq(_any([own[fault], *(flags[fault] for flags in self.faults)]))
+            syncs = [received & self.was_busy] if fault is Fault.SYNC else []
+            m.d.comb += now[fault].eq(_any([own[fault], *syncs, *(flags[fault] for flags in self.faults)]))
         # What was raised before a start or reset is registered when its cancel comes.
         is_off = drops | self.cancel
+        m.d.sync += received.eq(receives)
         m.d.sync += [raised.eq(Mux(is_off, 0, now)), faulting.eq(now.any() & ~is_off), issued_before.eq(issued)]
         with m.If(fetch.issue & ~fetch.past_end):
             m.d.sync += issued.eq(fetch.pc)
@@ -372,12 +386,14 @@ class Icu(wiring.Component):
     def _run(self, m: Module, fetch: Fetch, halts: Signal, faulting: Signal, drop: Signal, hold: Signal) -> None:
         """Start, stop and the cycle counter."""
         active = Signal()  # bundles are being issued
+        was_active = Signal()
         lingers = Signal()  # they, or operations, were a cycle ago: known late, since all units have a say in it
         counting = Signal()  # bundle 0 has been
         halted = Signal()
         begins = Signal()
         ends = Signal()
         m.d.comb += [
+            lingers.eq(was_active | self.was_busy),
             begins.eq(self.start & ~self.running),
             ends.eq(halts | self.stop | self.reset | faulting),
             drop.eq(begins | self.stop | self.reset | faulting),
@@ -387,7 +403,7 @@ class Icu(wiring.Component):
             fetch.running.eq(active),
             fetch.stop.eq(ends),
         ]
-        m.d.sync += [lingers.eq(active | self.busy), self.cancel.eq(drop)]
+        m.d.sync += [was_active.eq(active), self.cancel.eq(drop)]
         with m.If(active & (counting | fetch.issue) & ~hold & ~ends):
             m.d.sync += [self.cycles.eq(self.cycles + 1), counting.eq(1)]
         with m.If(active & ends):

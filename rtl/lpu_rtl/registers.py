@@ -26,8 +26,8 @@ class RegisterFile(wiring.Component):
 
     Parameters
     ----------
-    n_reads, n_places : int
-        Read ports of 32 bits, and those for addresses and counts.
+    n_reads, n_places, n_ahead : int
+        Read ports of 32 bits, those for addresses and counts, and those that are read a cycle ahead.
     place_bits : int
         Width of the latter: one bit more than the widest address or count.
     n_writes : int
@@ -36,16 +36,19 @@ class RegisterFile(wiring.Component):
     Ports
     -----
     reads, places : In(RegisterRead) array      Asynchronous; ``places`` are sign-extended.
+    ahead : In(RegisterRead) array      ``data`` a cycle after ``index``, as an asynchronous port would show them then:
+                                        what is written in between is in them.
     writes : In(RegisterWrite) array    Visible from the next cycle on. Ignored while ``clearing``.
     clear : In(1)                       Start zeroing all registers, one a cycle.
     clearing : Out(1)                   Still at it; also after a hardware reset, since the memory starts undefined.
     """
 
-    def __init__(self, n_reads: int, n_places: int, place_bits: int, n_writes: int) -> None:
+    def __init__(self, n_reads: int, n_places: int, n_ahead: int, place_bits: int, n_writes: int) -> None:
         self.place_bits = place_bits
         super().__init__({
             "reads": In(RegisterRead).array(n_reads),
             "places": In(RegisterRead).array(n_places),
+            "ahead": In(RegisterRead).array(n_ahead),
             "writes": In(RegisterWrite).array(n_writes),
             "clear": In(1),
             "clearing": Out(1),
@@ -83,4 +86,8 @@ class RegisterFile(wiring.Component):
             for port in ports:
                 read = array.read_port(domain="comb")
                 m.d.comb += [read.addr.eq(port.index), port.data.eq(read.data)]
+        for port in self.ahead:
+            read = words.read_port(domain="comb")
+            m.d.comb += read.addr.eq(port.index)
+            m.d.sync += port.data.eq(Mux(write.en & (write.addr == port.index), write.data, read.data))
         return m

@@ -92,10 +92,8 @@ class Tile(wiring.Component):
         connect(m, vxm.register_write, icu.reduction)
         connect(m, vxm.block_write, mxm.block_write)
         connect(m, windows.act_read, mxm.act)
-        m.d.comb += [
-            mxm.stop.eq(icu.cancel),
-            icu.busy.eq(mxm.busy | vxm.busy),
-        ]
+        m.d.comb += mxm.stop.eq(icu.cancel)
+        m.d.sync += icu.was_busy.eq(mxm.busy | vxm.busy)
 
         # Memories. The host uses the ports of units that are idle.
         conflicts = [

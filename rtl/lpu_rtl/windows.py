@@ -152,7 +152,9 @@ class Windows(wiring.Component):
                 ]
                 beat = beat[:per_part]
             if "enable" in port.signature.members:
-                m.d.comb += port.enable.eq(enables[asked_at] & place.chosen)
+                # It chooses between users far away, so it is found out a cycle before.
+                asks_next = enables[asked_at - 1] & _Place(config, window, addresses[asked_at - 1]).chosen
+                m.d.sync += port.enable.eq(asks_next)
             answer = Signal(32, name=f"{window.name.lower()}_answer")
             # One-hot, since a choice among many by number takes twice the area.
             parts = beats_of[window]
