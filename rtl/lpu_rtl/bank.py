@@ -18,8 +18,8 @@ _DEEPEST = 2048
 class BankPorts(wiring.Signature):
     """Ports of a memory of ``depth`` words of ``n_lanes`` lanes, from the user's side.
 
-    ``read_data`` belong to the address of two cycles ago and stay for that cycle only. A write is seen by reads of
-    later cycles; a read in its cycle returns the old word.
+    ``read_data`` belong to the address of two cycles ago, if the read was enabled, and stay for that cycle only. A
+    write is seen by reads of later cycles; a read in its cycle returns the old word.
     """
 
     def __init__(self, depth: int, n_lanes: int, lane_bits: int) -> None:
@@ -97,7 +97,7 @@ class EbrBank(wiring.Component):
                 m.d.comb += [
                     ebr.write_address.eq(self.write_address),
                     ebr.write_data.eq(padded.as_value()[bits]),
-                    ebr.read_enable.eq(self.read_enable),
+                    ebr.read_enable.eq(1),  # whatever it reads: an enable would be one more wire to each
                     ebr.read_address.eq(self.read_address),
                     part[bits].eq(ebr.read_data),
                 ]

@@ -33,7 +33,7 @@ def block_layout(config: TileConfig) -> data.StructLayout:
 
 
 def BlockRead(config: TileConfig) -> Signature:
-    """``address`` in cycle c, ``data`` in cycle c + 1; for the host, while the matrix unit is idle."""
+    """``address`` in cycle c, ``data`` in cycle c + 2; for the host, while the matrix unit is idle."""
     return Signature({"address": Out(address_bits(config.act_blocks)), "data": In(block_layout(config))})
 
 
@@ -342,12 +342,13 @@ class Mxm(wiring.Component):
         m.submodules.buffer = buffer = _ActivationBuffer(config)
         connect(m, flipped(write), buffer.write)
         block = Signal(block_layout(config), reset_less=True)
-        act_address = later(walks["act"].address, _WALK, ACT_READ, "act_address")
-        m.d.comb += [
-            buffer.address.eq(Mux(at[ACT_READ], act_address, self.act.address)),
-            self.act.data.eq(block),
+        assert ACT_READ == _WALK + 1
+        act_address = Signal.like(buffer.address, reset_less=True)
+        m.d.comb += [buffer.address.eq(act_address), self.act.data.eq(block)]
+        m.d.sync += [
+            act_address.eq(Mux(at[_WALK], walks["act"].address, self.act.address)),
+            block.eq(buffer.block),
         ]
-        m.d.sync += block.eq(buffer.block)
 
         # The amount of the shift: the width of a sum more than the left shift, so that it is not negative.
         unit = ACCUMULATOR_FRACTION_BITS + 2 * _BYTE + config.tree_levels

@@ -119,11 +119,9 @@ class Windows(wiring.Component):
             Window.VMEM: _split(self.vmem_read.data.as_value(), config.float_bits),
             Window.SMEM: _split(self.smem_read.data.as_value(), config.float_bits),
         }
-        # The activation buffer, made of LUT RAM, answers a cycle earlier than the others.
-        block = Signal.like(self.act_read.data)
-        m.d.sync += block.eq(self.act_read.data)
         sums = [self.acc_read.data.sums[row] for row in range(config.rows)]
         beats_of[Window.ACC] = [half for total in sums for half in (total[:32], _extended(total[32:]))]
+        block = self.act_read.data
         beats_of[Window.ACT] = [*_split(block.values.as_value(), 32), block.code]
 
         exists = [_Place(config, window, read.address).exists for window in Window]
@@ -175,8 +173,7 @@ class Windows(wiring.Component):
         # The memories lie all over the chip, so what is written goes there from registers.
         address = Signal.like(write.address, reset_less=True)
         word = Signal.like(write.data, reset_less=True)
-        strobe = Signal.like(write.strobe, reset_less=True)
-        m.d.sync += [address.eq(write.address), word.eq(write.data), strobe.eq(write.strobe)]
+        m.d.sync += [address.eq(write.address), word.eq(write.data)]
         for window, asked in places.items():
             place = _Place(config, window, address)
             port = getattr(self, f"{window.name.lower()}_write")
@@ -187,10 +184,10 @@ class Windows(wiring.Component):
                 m.d.comb += [port.enable.eq(enable), port.beat.eq(place.beat), port.data.eq(word)]
             elif window is Window.WMEM:
                 quad_bits = ceil_log2(config.cols // _WORD_BYTES)  # a beat is four neighbours of one row
+                m.d.sync += port.columns.eq(write.strobe << (asked.beat[:quad_bits] * _WORD_BYTES))
                 m.d.comb += [
                     port.enable.eq(enable),
                     port.row.eq(place.beat[quad_bits:]),
-                    port.columns.eq(strobe << (place.beat[:quad_bits] * _WORD_BYTES)),
                     *(port.data[i].eq(word.word_select(i % _WORD_BYTES, 8)) for i in range(config.rows)),
                 ]
             else:

@@ -199,6 +199,7 @@ class MxmDriver:
         for block in range(self.config.act_blocks):
             self.dut.act__address.value = block
             await self.tick()
+            await self.tick()
             value = self.dut.act__data.value.to_unsigned()
             raw = value.to_bytes(self.config.cols + 1, "little")
             values = np.frombuffer(raw[:-1], np.int8)
