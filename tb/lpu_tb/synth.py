@@ -251,7 +251,8 @@ def place_and_route(
     if target_mhz is not None:
         options["freq"] = target_mhz
     arguments = [part, *_PACKAGE, "--timing-allow-fail"]
-    arguments += ["--lpf-allow-unconstrained"] if constraints is None else ["--lpf", constraints.name]
+    # With `--tmg-ripup` the router looks after each round at what its detours have done to the clock.
+    arguments += ["--lpf-allow-unconstrained"] if constraints is None else ["--lpf", constraints.name, "--tmg-ripup"]
     arguments += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     run_tool([sys.executable, "-c", _NEXTPNR, *arguments], report.with_suffix(".log"), minutes=minutes)
     return _routed(json.loads(report.read_text()))
