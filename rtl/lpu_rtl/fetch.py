@@ -90,6 +90,7 @@ class Fetch(wiring.Component):
 
         pc = Signal(range(config.bundles + 1))  # `bundles` is the one past the end
         issue_next = Signal()
+        advances = Signal()  # the same, unless there is a stop, after which it does not matter
         # After a start or a redirection the memory gives the bundle itself, and only then those behind it.
         begins = Signal()
         refills = begins | self.redirect
@@ -104,10 +105,10 @@ class Fetch(wiring.Component):
             (program, self.program_read, first),
             (timing, self.timing_read, self.timing_base + first),
         ):
-            # `issue_next` comes late: what it chooses between is ready.
+            # `advances` comes late: what it chooses between is ready.
             behind, behind_next = Signal.like(host.address), Signal.like(host.address)
-            address = Mux(refills, at_first, Mux(issue_next, behind_next, behind))
-            m.d.sync += behind.eq(Mux(refills, at_first + 1, Mux(issue_next, behind_next, behind)))
+            address = Mux(refills, at_first, Mux(advances, behind_next, behind))
+            m.d.sync += behind.eq(Mux(refills, at_first + 1, Mux(advances, behind_next, behind)))
             m.d.comb += [
                 behind_next.eq(behind + 1),
                 memory.read.enable.eq(1),
@@ -132,7 +133,8 @@ class Fetch(wiring.Component):
         m.d.comb += [
             left.eq(Mux(self.issue, self.distance, remaining)),
             left_is_1.eq(Mux(self.issue, distance_is_1, remaining_is_1)),
-            issue_next.eq(self.running & ~self.stop & ~self.hold & left_is_1),
+            advances.eq(self.running & ~self.hold & left_is_1),
+            issue_next.eq(advances & ~self.stop),
             self.pc.eq(pc),
             self.past_end.eq(pc[-1]),  # `bundles` is a power of two
         ]

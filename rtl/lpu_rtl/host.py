@@ -1,6 +1,8 @@
 """Host port: an AXI4-Lite slave onto the registers, the mailboxes and the windows of `lpu_isa.host`."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
@@ -12,6 +14,7 @@ from lpu_isa.fields import REGISTERS
 from lpu_isa.fingerprint import fingerprint
 from lpu_isa.host import ADDRESS_BITS, MAGIC, REGION_SHIFT, Control, Register, Status, Window
 
+from .float.encoding import gated
 from .icu import outbox_layout
 from .interfaces import FAULT_BITS, RegisterRead
 from .windows import READ_LATENCY, WindowRead, WindowWrite
@@ -143,13 +146,15 @@ class Host(wiring.Component):
             Register.OUTBOX_LEVEL: outbox.level,
             Register.CLAMPED: clamped,
         }
-        value, exists, is_scalar = Signal(32), Signal(), Signal()
         offset = address[_WORD_SHIFT:REGION_SHIFT]
-        with m.Switch(offset):
-            for register, content in registers.items():
-                with m.Case(register >> _WORD_SHIFT):
-                    m.d.comb += [value.eq(content), exists.eq(1)]
         first_scalar = Register.SCALARS >> _WORD_SHIFT
+        is_meant = Cat(
+            *(offset == register >> _WORD_SHIFT for register in registers),
+            (offset >= first_scalar) & (offset < first_scalar + REGISTERS),
+        )
+        chosen = Signal.like(is_meant)
+        contents = [Value.cast(content) for content in (*registers.values(), self.register_read.data)]
+        value = reduce(or_, (gated(content, on) for content, on in zip(contents, chosen, strict=True)))
         m.d.comb += [
             self.register_read.index.eq(offset - first_scalar),
             self.read.address.eq(address),
@@ -168,24 +173,20 @@ class Host(wiring.Component):
                     m.next = "LOOK"
             with m.State("LOOK"):  # what the address means takes a cycle to find out
                 is_outbox = in_registers & (offset == Register.OUTBOX >> _WORD_SHIFT)
-                names_scalar = (offset >= first_scalar) & (offset < first_scalar + REGISTERS)
                 m.d.sync += [
-                    axi.rdata.eq(value),
-                    is_scalar.eq(names_scalar),
-                    answers.eq(in_registers & (names_scalar | exists) & ~(is_outbox & ~outbox.r_rdy)),
+                    chosen.eq(is_meant),
+                    answers.eq(in_registers & is_meant.any() & ~(is_outbox & ~outbox.r_rdy)),
                     takes.eq(is_outbox & outbox.r_rdy),
                     fetches.eq(self.read.exists & self._may_access(address, occupied)),
                 ]
                 with m.If(~waits):
                     m.next = "ASK"
             with m.State("ASK"):
-                m.d.sync += axi.rresp.eq(_OKAY)
+                m.d.sync += [axi.rresp.eq(_OKAY), axi.rdata.eq(value)]
                 with m.If(takes):
                     m.d.comb += outbox.r_en.eq(1)
                     m.d.sync += taken.eq(head)
                 with m.If(answers):
-                    with m.If(is_scalar):
-                        m.d.sync += axi.rdata.eq(self.register_read.data)
                     m.next = "ANSWER"
                 with m.Elif(fetches):
                     m.d.comb += self.read.enable.eq(1)

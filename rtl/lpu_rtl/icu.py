@@ -132,7 +132,6 @@ class Icu(wiring.Component):
         functions = self._apply_functions(m, does, slots["icu"], rs, drop)
         self._send(m, does, rs, faults)
         hold = self._receive(m, does, alu, slots["icu"].rd, drop)
-        m.d.comb += fetch.hold.eq(hold | self.clearing)
 
         late = self._late_results(m, [lanes.result, functions.result, self.reduction], drop, faults)
         for write, writer in zip(registers.writes, (alu, late), strict=True):
@@ -194,13 +193,14 @@ class Icu(wiring.Component):
         formats = {"header": self.format.header, **self.format.slots}
         legal = Cat(_is_legal(f, coming[name][f.name]) for name, slot in formats.items() for f in slot.fields).all()
         nameless = (coming["icu"].op == IcuOp.FUNCTION) & (coming["icu"].function == Function.NONE)
-        is_bad, may_execute = Signal(), Signal()
+        is_bad, may_execute, may_receive = Signal(), Signal(), Signal()
         holds = {name: Signal(name=f"holds_{name}") for name in _UNITS}
         codes = [code for code in IcuOp if code is not IcuOp.NOP]
         holds_code = {code: Signal(name=f"holds_{code.name.lower()}") for code in codes}
         with m.If(fetch.loads):
             bad = ~legal | nameless
-            m.d.sync += [is_bad.eq(bad), may_execute.eq(~bad & (coming["header"].timed | coming["header"].wait.any()))]
+            may = ~bad & (coming["header"].timed | coming["header"].wait.any())
+            m.d.sync += [is_bad.eq(bad), may_execute.eq(may), may_receive.eq(may & (coming["icu"].op == IcuOp.RECV))]
             m.d.sync += [signal.eq(coming[name].op.any()) for name, signal in holds.items()]
             m.d.sync += [signal.eq(coming["icu"].op == code) for code, signal in holds_code.items()]
 
@@ -208,6 +208,8 @@ class Icu(wiring.Component):
         m.d.comb += [
             present.eq(fetch.issue & ~fetch.past_end),
             execute.eq(present & may_execute & ~faulting),
+            # As RECV's own, without looking whether a fault stops everything anyway: the next address waits for it.
+            fetch.hold.eq(((fetch.issue & may_receive) | self.waiting) & ~self.inbox.valid | self.clearing),
         ]
         for name in _UNITS:
             port = getattr(self, name)

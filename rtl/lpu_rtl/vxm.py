@@ -22,7 +22,7 @@ from .float.reduce import Reducer, reduce_layout
 from .primitives import Technology
 from .sxm import Switch
 from .vxm_lane import Lane, control_layout
-from .vxm_operand import TAPS, Kind, Operand
+from .vxm_operand import AHEAD, TAPS, Kind, Operand
 from .vxm_steps import PassSteps, is_outside, stage_cycles
 
 __all__ = ["Vxm"]
@@ -147,7 +147,7 @@ class Vxm(wiring.Component):
 
     def _operand(self, m: Module, unit: str) -> Operand:
         op, step = self._op, self._step
-        lead = vxm.OPERAND_READ + _FIRST_STEP
+        lead = AHEAD + vxm.OPERAND_READ + _FIRST_STEP
         operand = Operand(self.config, {cycle - lead for cycle in stage_cycles(unit)})
         m.submodules[f"{unit}_operand"] = operand
         event = operand.event

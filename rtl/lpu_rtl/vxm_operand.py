@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from enum import IntEnum
 
-from amaranth import Cat, Module
+from amaranth import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,10 +15,13 @@ from .agenda import Agenda
 from .float.encoding import delayed, float_layout
 from .interfaces import RegisterRead
 
-__all__ = ["TAPS", "Kind", "Operand", "operand_layout", "start_layout"]
+__all__ = ["AHEAD", "TAPS", "Kind", "Operand", "operand_layout", "start_layout"]
 
 TAPS = ("source", "multiply", "add", "function", "gain")
 """Where vectors come from, in the order of the chain."""
+
+AHEAD = 1
+"""Cycles from what is due to its operand's address."""
 
 
 class Kind(IntEnum):
@@ -63,7 +66,7 @@ class Operand(wiring.Component):
     Parameters
     ----------
     config : TileConfig
-    delays : cycles from a step to the operand's address, those that occur.
+    delays : those that occur of ``delay``, the cycles from a step to `AHEAD` before the operand's address.
 
     Ports
     -----
@@ -94,10 +97,14 @@ class Operand(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         m.submodules.agenda = agenda = Agenda(self.event.shape(), self.delays)
-        second = agenda.now.second
-        taps = Cat(agenda.due & (agenda.now.tap == tap) for tap in range(len(TAPS)))
-        kinds = Cat(agenda.due & (second.kind == kind) for kind in Kind)
-        is_negated = agenda.due & second.is_negated
+        # The memories lie far away, so that the address goes there from a register.
+        assert AHEAD == 1
+        due, now = Signal(), Signal(self.event.shape(), reset_less=True)
+        m.d.sync += [due.eq(agenda.due), now.eq(agenda.now)]
+        second = now.second
+        taps = Cat(due & (now.tap == tap) for tap in range(len(TAPS)))
+        kinds = Cat(due & (second.kind == kind) for kind in Kind)
+        is_negated = due & second.is_negated
         m.d.comb += [
             agenda.put.eq(self.put),
             agenda.delay.eq(self.delay),
