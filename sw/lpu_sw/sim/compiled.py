@@ -8,6 +8,7 @@ the file of the function that it compiles, not at those of functions and constan
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,5 +47,11 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 def record(values: Mapping[str, int]) -> np.ndarray:
     """Integers as compiled functions take them: the one record of an array, which has the names as attributes."""
-    names = sorted(values)
-    return np.array([tuple(values[name] for name in names)], [(name, np.int64) for name in names])
+    names = tuple(sorted(values))
+    return np.array([tuple(values[name] for name in names)], _record_type(names))
+
+
+@cache
+def _record_type(names: tuple[str, ...]) -> np.dtype:
+    """Made once for the same names, since numba knows a type sooner if it is the same object."""
+    return np.dtype([(name, np.int64) for name in names])

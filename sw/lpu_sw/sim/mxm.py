@@ -95,5 +95,6 @@ def _multiply(ops, inner, outer, first, base, wmem, act, act_codes, acc, sums, i
 def _write(sums, is_touched, base, acc, bases):
     for entry in range(len(acc)):
         if is_touched[entry]:
-            acc[entry] = sums[entry]
             bases[entry] = base
+            for row in range(acc.shape[1]):
+                acc[entry, row] = sums[entry, row]

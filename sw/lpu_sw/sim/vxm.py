@@ -315,7 +315,9 @@ def _closed(op, step):
 def _write(ops, registers, count, result, memory):
     op = ops[0]
     for step in range(count):
-        memory[_address(op.d, registers[op.d_reg], op.d_step, step)] = result[step]
+        address = _address(op.d, registers[op.d_reg], op.d_step, step)
+        for lane in range(result.shape[1]):
+            memory[address, lane] = result[step, lane]
 
 
 @compiled
