@@ -117,9 +117,9 @@ def reduce_max(vectors: np.ndarray, valid: np.ndarray | None = None) -> float:
 
 def argmax(vectors: np.ndarray, valid: np.ndarray | None = None) -> tuple[int, float]:
     """Lowest index (step * lanes + lane) of the largest valid lane, and its value; zeros are alike and +0."""
-    flat = (vectors if valid is None else np.where(valid, vectors, -np.inf)).ravel()
-    index = int(flat.argmax())
-    return index, float(flat[index]) + 0.0
+    lanes = np.ravel(vectors if valid is None else np.where(valid, vectors, -np.inf))
+    best, index = scalar.find_largest(-np.inf, 0, lanes, len(lanes), 0)
+    return index, best
 
 
 def quantise_block(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

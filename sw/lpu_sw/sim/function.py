@@ -52,8 +52,8 @@ def function_of(function, x, p):
         return _exp2(x, p)
     if function == Function.SIGMOID:
         return _sigmoid(x, p)
-    # Fraction, in units of the significand's last place, and exponent of the magnitude. That of a zero, which is outside
-    # the domain, is such that no later product overflows float64.
+    # Fraction, in units of the significand's last place, and exponent of the magnitude. A zero, which is outside the
+    # domain, has one with which no later product overflows float64.
     magnitude = abs(x)
     fraction = (np.float64(magnitude).view(np.int64) >> (53 - p)) & ((1 << (p - 1)) - 1)
     exponent = max(exponent_field(magnitude), 0) - EXPONENT_BIAS

@@ -21,9 +21,9 @@ from lpu_isa.formats import (
 
 from .compiled import compiled, lanewise
 
-__all__ = ["add_vector", "align", "decode", "encode", "exponent_field", "finish_sum", "fits_accumulator", "is_clamped",
-           "is_misaligned", "is_too_large", "nearest", "power_of_two", "quantise_block", "scale_sum", "settle",
-           "start_sum", "to_integer"]  # fmt: skip
+__all__ = ["add_vector", "align", "decode", "encode", "exponent_field", "find_largest", "finish_sum",
+           "fits_accumulator", "is_clamped", "is_misaligned", "is_too_large", "nearest", "power_of_two",
+           "quantise_block", "scale_sum", "settle", "start_sum", "to_integer"]  # fmt: skip
 
 _SMALLEST = 2.0 ** (1 - EXPONENT_BIAS)
 """Smallest magnitude that is no zero."""
@@ -141,6 +141,21 @@ def finish_sum(running, field, p):
     return settle(nearest((running + 0.0) * power_of_two(-_reduce_shift(field, p)), p))
 
 
+# The largest value of a reduction.
+
+
+@compiled
+def find_largest(best, index, vector, lanes, first):
+    """The largest value so far and its index, and the same with ``lanes`` of a vector whose lane 0 is ``first``.
+
+    Zeros are alike, and of equal values the first one stays.
+    """
+    for lane in range(lanes):
+        if vector[lane] > best:
+            best, index = vector[lane] + 0.0, first + lane
+    return best, index
+
+
 # Quantisers.
 
 
@@ -158,10 +173,10 @@ def is_clamped(x):
 
 @compiled
 def quantise_block(values, quantised, is_shared):
-    """A block (n,) to integers, written to ``quantised``, and its code, which is returned.
+    """A block (n,) to integers, nearest even, written to ``quantised``, and its code, which is returned.
 
-    is_shared : the exponent is that of the largest value, and no magnitude above `QUANTISED_MAX`; otherwise the scale is
-    1, and integers go from `QUANTISED_MIN` on.
+    is_shared : the exponent is that of the largest value, and no magnitude is above `QUANTISED_MAX`; otherwise the scale
+    is 1, and integers go from `QUANTISED_MIN` on.
     """
     code, scale, lowest = INTEGER_CODE, 1.0, QUANTISED_MIN
     if is_shared:

@@ -8,46 +8,17 @@ import numpy as np
 from lpu_isa import vxm
 from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS
-from lpu_isa.formats import INTEGER_BASE, QUANTISED_MAX
+from lpu_isa.formats import QUANTISED_MAX
 from lpu_isa.mxm import COUNT_BITS
-from lpu_isa.tables import Function
-from lpu_isa.vxm import (
-    ADD,
-    CONVERT,
-    FUNCTION,
-    MULTIPLY,
-    OPERAND_READ,
-    REDUCE,
-    TO_BLOCKS,
-    Add,
-    Gain,
-    Multiply,
-    Quantise,
-    Reduce,
-    Source,
-    Write,
-)
+from lpu_isa.vxm import TO_BLOCKS, Add, Gain, Multiply, Quantise, Reduce, Source, Write
 
 from .arithmetic import Arithmetic
+from .chain import address, blocks_before, run_chain
 from .compiled import compiled, record
-from .function import function_of, is_outside_domain
-from .scalar import (
-    add_vector,
-    decode,
-    encode,
-    finish_sum,
-    is_clamped,
-    is_too_large,
-    nearest,
-    quantise_block,
-    scale_sum,
-    settle,
-    start_sum,
-    to_integer,
-)
+from .scalar import is_clamped, quantise_block, to_integer
 from .state import TileState, Trap
 from .sxm import Switch
-from .trap import NO_TRAP, earlier, raise_trap
+from .trap import raise_trap
 
 __all__ = ["Pass"]
 
@@ -95,7 +66,8 @@ class Pass:
         self._registers = np.zeros(REGISTERS, np.int64)
         """As they stood at the last issue."""
         self._result = np.empty((0, config.rows))
-        self._reduced: tuple[int, ...] = ()
+        self._reduced = 0, 0
+        """Of the last issue: an index, and the word of a value."""
 
     def _find_static_fault(self) -> Fault:
         op = self.op
@@ -120,10 +92,11 @@ class Pass:
         self.count = count
         if len(self._result) < count:
             self._result = np.empty((count, state.config.rows))
-        _WORDS.pack_into(self._registers, 0, *state.registers)
+        _WORDS.pack_into(self._registers.data, 0, *state.registers)
         sources = self._switch.sources() if self._switch else self._straight
-        trap, *self._reduced = _compute(self._record, self._registers, count, lanes, self._source, state.acc_bases,
-                                        sources, state.vmem, state.smem, self._result)  # fmt: skip
+        trap, index, word = run_chain(self._record, self._registers, count, lanes, self._source, state.acc_bases,
+                                      sources, state.vmem, state.smem, self._result)  # fmt: skip
+        self._reduced = index, word
         raise_trap(trap, state.cycles)
 
     def commit(self) -> None:
@@ -142,182 +115,20 @@ class Pass:
             state.clamped = min(state.clamped + clamped, _CLAMPED_MAX)
 
     def _write_registers(self) -> None:
-        index, value = self._reduced
-        words = (index, value) if self.op["reduce"] == Reduce.ARGMAX else (value,)
+        words = self._reduced if self.op["reduce"] == Reduce.ARGMAX else self._reduced[1:]
         for offset, word in enumerate(words):
             register = (self.op["reduce_reg"] + offset) % REGISTERS
             if register:
                 self.state.registers[register] = word
 
 
-# All vectors enter one after the other, and each goes through the whole chain. Vectors are (rows,).
-
-
-@compiled
-def _compute(ops, registers, count, lanes, source, bases, sources, vmem, smem, result):
-    """Makes the results; returns the first trap and, of the reduction, an index and the word of a value.
-
-    source : words that the vectors come from, (n, rows); for source WMEM rows of the weight words, (n, cols)
-    sources : for every lane the lane that it takes
-    result : room for ``count`` vectors
-    """
-    op, trap = ops[0], NO_TRAP
-    p, rows = op.significand_bits, len(sources)
-    x, operand, kept = np.empty(rows), np.empty(rows), np.empty(rows)
-    running, field = start_sum(decode(registers[op.start_reg], p), p)
-    best, index = -np.inf, 0
-    for step in range(count):
-        now = step * op.interval
-        n = lanes if step == count - 1 else rows
-        is_outside = _read_source(op, registers, step, source, sources, x)
-        trap = earlier(trap, is_outside, now + op.x_cycle, Fault.ADDRESS)
-        if op.source == Source.ACC or op.source == Source.WMEM:
-            base = INTEGER_BASE
-            if op.source == Source.ACC:
-                base = 0 if is_outside else bases[_address(op.x, registers[op.x_reg], op.x_step, step)]
-            for lane in range(n):
-                # An integer of a memory is no -0.
-                x[lane] = settle(nearest(scale_sum(x[lane] + 0.0, base), p))
-            trap = earlier(trap, _has_too_large(x, n), now + op.convert_cycle + CONVERT, Fault.FLOAT)
-        if op.multiply != Multiply.NONE:
-            is_outside = _read_operand(op, registers, op.multiply, op.multiply_reg, step, vmem, smem, operand)
-            trap = earlier(trap, is_outside, now + op.multiply_cycle - OPERAND_READ, Fault.ADDRESS)
-            is_fault = _multiply(x, operand, n, p, x)
-            trap = earlier(trap, is_fault, now + op.multiply_cycle + MULTIPLY, Fault.FLOAT)
-        if op.add != Add.NONE:
-            is_outside = _read_operand(op, registers, op.term, op.add_reg, step, vmem, smem, operand)
-            trap = earlier(trap, is_outside, now + op.add_cycle - OPERAND_READ, Fault.ADDRESS)
-            for lane in range(n):
-                x[lane] = settle(nearest(x[lane] - operand[lane] if op.subtracts else x[lane] + operand[lane], p))
-            trap = earlier(trap, _has_too_large(x, n), now + op.add_cycle + ADD, Fault.FLOAT)
-        for lane in range(n):
-            kept[lane] = x[lane]
-        if op.function != Function.NONE:
-            for lane in range(n):
-                is_outside = is_outside_domain(op.function, x[lane])
-                trap = earlier(trap, is_outside, now + op.function_cycle + FUNCTION, Fault.FUNCTION)
-                x[lane] = settle(function_of(op.function, x[lane], p))
-                is_fault = is_too_large(x[lane]) and not is_outside
-                trap = earlier(trap, is_fault, now + op.function_cycle + FUNCTION, Fault.FLOAT)
-        if op.gain == Gain.SELF:
-            is_fault = _multiply(x, kept, n, p, x)
-            trap = earlier(trap, is_fault, now + op.gain_cycle + MULTIPLY, Fault.FLOAT)
-        elif op.gain != Gain.NONE:
-            register = (op.gain_reg + step * op.gain_step) % REGISTERS
-            is_outside = _read_operand(op, registers, op.gain, register, step, vmem, smem, operand)
-            trap = earlier(trap, is_outside, now + op.gain_cycle - OPERAND_READ, Fault.ADDRESS)
-            is_fault = _multiply(x, operand, n, p, x)
-            trap = earlier(trap, is_fault, now + op.gain_cycle + MULTIPLY, Fault.FLOAT)
-        for lane in range(rows):
-            valid = x[lane] if lane < n else 0.0
-            result[step, lane] = 0.0 if op.relu and valid <= 0.0 else valid
-        trap = earlier(trap, _writes_outside(op, registers, step), now + op.result_cycle, Fault.ADDRESS)
-        trap = earlier(trap, _quantises_outside(op, registers, step), now + op.quantise_cycle, Fault.ADDRESS)
-        if op.reduce == Reduce.SUM:
-            running, field = add_vector(running, field, result[step], n, p)
-        elif op.reduce == Reduce.SUM_SQUARES:
-            is_fault = _multiply(result[step], result[step], n, p, operand)
-            trap = earlier(trap, is_fault, now + op.gain_cycle + MULTIPLY, Fault.FLOAT)
-            running, field = add_vector(running, field, operand, n, p)
-        elif op.reduce != Reduce.NONE:
-            for lane in range(n):
-                if result[step, lane] > best:
-                    best, index = result[step, lane], step * rows + lane
-    if op.reduce == Reduce.SUM or op.reduce == Reduce.SUM_SQUARES:
-        best = finish_sum(running, field, p)
-        reduced = op.reduce_cycle + (count - 1) * op.interval + REDUCE
-        trap = earlier(trap, is_too_large(best), reduced, Fault.FLOAT)
-    return trap, index, encode(best + 0.0, p)
-
-
-@compiled
-def _address(first, register, stride, step):
-    return first + register + step * stride
-
-
-@compiled
-def _read(memory, address, vector):
-    """Read a word; zeros, so that what else goes wrong in earlier cycles can be seen, if it returns that there is none."""
-    is_outside = not 0 <= address < len(memory)
-    for lane in range(len(vector)):
-        vector[lane] = 0.0 if is_outside else memory[address, lane]
-    return is_outside
-
-
-@compiled
-def _read_source(op, registers, step, source, sources, vector):
-    """Read what enters the chain; returns whether it is outside the memory."""
-    rows = len(vector)
-    if op.source == Source.WMEM:
-        # The address moves on once every `parts` steps.
-        word = _address(op.x, registers[op.x_reg], op.x_step, step // op.parts)
-        is_outside = not 0 <= word * rows < len(source)
-        for lane in range(rows):
-            vector[lane] = 0.0
-            if not is_outside:
-                vector[lane] = source[word * rows + registers[op.row_reg] % rows, step % op.parts * rows + lane]
-        return is_outside
-    address = _address(op.x, registers[op.x_reg], op.x_step, step)
-    is_outside = not 0 <= address < len(source)
-    for lane in range(rows):
-        vector[lane] = 0.0 if is_outside else source[address, sources[lane]]
-    return is_outside
-
-
-@compiled
-def _read_operand(op, registers, kind, register, step, vmem, smem, vector):
-    """Read the second operand of a unit, a kind of `Multiply`; returns whether it is outside its memory."""
-    if kind == Multiply.B:
-        return _read(vmem, _address(op.b, registers[op.b_reg], op.b_step, step), vector)
-    if kind == Multiply.C:
-        return _read(smem, _address(op.c, registers[op.c_reg], op.c_step, step), vector)
-    vector[:] = decode(registers[register], op.significand_bits)
-    return False
-
-
-@compiled
-def _multiply(a, b, n, p, product):
-    """The product of ``n`` lanes; returns whether one is too large."""
-    for lane in range(n):
-        product[lane] = settle(nearest(a[lane] * b[lane], p))
-    return _has_too_large(product, n)
-
-
-@compiled
-def _has_too_large(x, n):
-    is_fault = False
-    for lane in range(n):
-        is_fault |= is_too_large(x[lane])
-    return is_fault
-
-
-@compiled
-def _writes_outside(op, registers, step):
-    if op.write == Write.NONE:
-        return False
-    return not 0 <= _address(op.d, registers[op.d_reg], op.d_step, step) < op.d_words
-
-
-@compiled
-def _quantises_outside(op, registers, step):
-    if op.quantise == Quantise.NONE:
-        return False
-    return not 0 <= _address(op.q, registers[op.q_reg], op.q_step, _closed(op, step)) < op.q_words
-
-
-@compiled
-def _closed(op, step):
-    """Words of the quantiser that are complete before a step."""
-    return step if op.quantise == Quantise.COLUMN else step // op.block
-
-
 @compiled
 def _write(ops, registers, count, result, memory):
     op = ops[0]
     for step in range(count):
-        address = _address(op.d, registers[op.d_reg], op.d_step, step)
+        word = address(op.d, registers[op.d_reg], op.d_step, step)
         for lane in range(result.shape[1]):
-            memory[address, lane] = result[step, lane]
+            memory[word, lane] = result[step, lane]
 
 
 @compiled
@@ -326,7 +137,7 @@ def _write_blocks(ops, registers, count, result, act, act_codes):
     op, largest = ops[0], 0
     values, rows = result.reshape(-1), result.shape[1]
     for step in range(0, count, op.block):
-        block = _address(op.q, registers[op.q_reg], op.q_step, _closed(op, step))
+        block = address(op.q, registers[op.q_reg], op.q_step, blocks_before(op, step))
         width = min(op.block, count - step) * rows
         act[block] = 0.0
         code = quantise_block(values[step * rows : step * rows + width], act[block], op.quantise == Quantise.ACT)
@@ -342,7 +153,7 @@ def _write_weights(ops, registers, count, result, wmem):
     index = registers[op.index_reg]
     rows, cols = wmem.shape[1:]
     for step in range(count):
-        word = _address(op.q, registers[op.q_reg], op.q_step, _closed(op, step))
+        word = address(op.q, registers[op.q_reg], op.q_step, blocks_before(op, step))
         for lane in range(rows):
             x = result[step, lane]
             clamped += is_clamped(x)
