@@ -237,7 +237,7 @@ def integer_sum(p, start, vectors):
 
 
 @SIGNIFICANDS
-@pytest.mark.parametrize("exponents", [(-3, 3), (-40, 40)])
+@pytest.mark.parametrize("exponents", [(-3, 3), (-40, 40), (-120, 120)])
 def test_reductions_sum_aligned_significands(p, exponents):
     for seed in range(40):
         vectors = random_floats(p, 8 * (1 + seed % 7), seed, exponents).reshape(-1, 8)
