@@ -175,8 +175,8 @@ def is_clamped(x):
 def quantise_block(values, quantised, is_shared):
     """A block (n,) to integers, nearest even, written to ``quantised``, and its code, which is returned.
 
-    is_shared : the exponent is that of the largest value, and magnitudes go up to `QUANTISED_MAX`; otherwise the scale is
-    1, and integers go from `QUANTISED_MIN` on.
+    is_shared : the exponent is that of the largest value, and integers go from -`QUANTISED_MAX` on; otherwise the scale
+    is 1, and they go from `QUANTISED_MIN` on.
     """
     code, scale, lowest = INTEGER_CODE, 1.0, QUANTISED_MIN
     if is_shared:
