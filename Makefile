@@ -77,7 +77,7 @@ clean: ## Remove what the other targets wrote, except .venv
 $(TOOLS): requirements.lock
 	@command -v "$(PYTHON)" >/dev/null || { echo '$(PYTHON) is missing: apt install python3 python3-venv' >&2; exit 1; }
 	@"$(PYTHON)" -I sw/lpu_sw/system_check.py
-	@echo 'Installing the pinned tools into .venv (once; 180 MB to download)'
+	@echo 'Installing the pinned tools into .venv (once; 240 MB to download)'
 	@"$(PYTHON)" -m venv --clear .venv
 	@$(PIP) --require-hashes --requirement requirements.lock
 	@touch $@

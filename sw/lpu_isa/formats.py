@@ -1,6 +1,6 @@
 """Number formats and their rounding: floats, block exponents, accumulator, reductions.
 
-Golden arithmetic is NumPy float64 rounded to ``significand_bits`` after each single operation; for add, subtract and
+Golden arithmetic is float64 rounded to ``significand_bits`` after each single operation; for add, subtract and
 multiply that is correctly rounded because 53 >= 2p + 2 (Figueroa 1995). Rounding is to nearest, ties to even; tininess
 is judged after rounding and tiny results become zero of the same sign; an exponent field of 0 reads as zero, 255 is an
 ordinary binade on reading and is never produced without the fault ``FLOAT``.

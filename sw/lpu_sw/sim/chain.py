@@ -1,190 +1,202 @@
-"""The chain of a pass: its units as a list of NumPy calls, bound once to their operands and to room for their results.
+"""The chain of a pass: vectors enter one after the other, and each goes through all units before the next one enters.
 
-That is the fast half of the vector unit: a call costs NumPy a microsecond, whatever it computes, and Python as much to
-look for its operands, so all that stays the same from issue to issue is looked for once.
+The first argument of most functions is the record of the pass, see `Pass`; registers are those at its issue, vectors
+are (rows,). After a fault the chain goes on, since a later vector may meet one in an earlier cycle.
 """
-
-import sys
-from collections.abc import Callable
-from functools import cached_property, partial
-from typing import NamedTuple
 
 import numpy as np
 
+from lpu_isa.faults import Fault
+from lpu_isa.fields import REGISTERS
+from lpu_isa.formats import INTEGER_BASE
 from lpu_isa.tables import Function
-
-from .arithmetic import (
-    ACCUMULATOR_UNIT,
-    SETTLED_BASES,
-    SMALLEST,
-    TOO_LARGE,
-    Arithmetic,
-    BlockQuantiser,
-    IntegerQuantiser,
-    SumReducer,
+from lpu_isa.vxm import (
+    ADD,
+    CONVERT,
+    FUNCTION,
+    MULTIPLY,
+    OPERAND_READ,
+    REDUCE,
+    Add,
+    Gain,
+    Multiply,
+    Quantise,
+    Reduce,
+    Source,
+    Write,
 )
 
-__all__ = ["Call", "Chain", "Unit"]
+from .compiled import compiled
+from .function import function_of, is_outside_domain
+from .scalar import (
+    add_vector,
+    decode,
+    encode,
+    find_largest,
+    finish_sum,
+    is_too_large,
+    nearest,
+    scale_sum,
+    settle,
+    start_sum,
+)
+from .trap import NO_TRAP, earlier
 
-Call = Callable[[], object]
-
-_MOST_CHECKED = 5
-"""Results of a chain that settling might change: of the multiplier, adder, function, gain and squares."""
-_ZERO = np.array(0.0)
-_TOP_BYTE = 7 if sys.byteorder == "little" else 0
-"""Which byte of a float64 holds its sign and the upper bits of its exponent."""
-
-
-def _settled_bytes() -> bytes:
-    """Top bytes of a float64 that settling leaves alone, whatever is below; no result is so small that it has that of
-    zero without being zero."""
-    starts = (np.arange(1 << 7, dtype=np.uint64) << np.uint64(56)).view(np.float64)
-    is_settled = (starts[:-1] >= SMALLEST) & (starts[1:] <= TOO_LARGE)
-    positive = [0, *np.flatnonzero(is_settled).tolist()]
-    return bytes([*positive, *(0x80 | byte for byte in positive)])
-
-
-_SETTLED_BYTES = _settled_bytes()
+__all__ = ["address", "blocks_before", "run_chain"]
 
 
-class Unit(NamedTuple):
-    """A unit of the chain.
+@compiled
+def run_chain(ops, registers, count, lanes, source, bases, sources, vmem, smem, result):
+    """Makes the results; returns the first trap and, of the reduction, an index and the word of a value.
 
-    calls : make ``out`` of ``x``. ready : cycle, after issue, in which the first result is there.
-    function : what it looks up, if anything.
+    source : words that the vectors come from, (n, rows); for source WMEM rows of the weight words, (n, cols)
+    sources : for every lane the lane that it takes
+    result : room for ``count`` vectors
     """
+    op, trap = ops[0], NO_TRAP
+    p, rows = op.significand_bits, len(sources)
+    x, operand, kept = np.empty(rows), np.empty(rows), np.empty(rows)
+    running, field = start_sum(decode(registers[op.start_reg], p), p)
+    best, index = -np.inf, 0
+    for step in range(count):
+        now = step * op.interval
+        n = lanes if step == count - 1 else rows
+        is_outside = _read_source(op, registers, step, source, sources, x)
+        trap = earlier(trap, is_outside, now + op.x_cycle, Fault.ADDRESS)
+        if op.source == Source.ACC or op.source == Source.WMEM:
+            base = INTEGER_BASE
+            if op.source == Source.ACC:
+                base = 0 if is_outside else bases[address(op.x, registers[op.x_reg], op.x_step, step)]
+            for lane in range(n):
+                # An integer of a memory is no -0.
+                x[lane] = settle(nearest(scale_sum(x[lane] + 0.0, base), p))
+            trap = earlier(trap, _has_too_large(x, n), now + op.convert_cycle + CONVERT, Fault.FLOAT)
+        if op.multiply != Multiply.NONE:
+            is_outside = _read_operand(op, registers, op.multiply, op.multiply_reg, step, vmem, smem, operand)
+            trap = earlier(trap, is_outside, now + op.multiply_cycle - OPERAND_READ, Fault.ADDRESS)
+            is_fault = _multiply(x, operand, n, p, x)
+            trap = earlier(trap, is_fault, now + op.multiply_cycle + MULTIPLY, Fault.FLOAT)
+        if op.add != Add.NONE:
+            is_outside = _read_operand(op, registers, op.term, op.add_reg, step, vmem, smem, operand)
+            trap = earlier(trap, is_outside, now + op.add_cycle - OPERAND_READ, Fault.ADDRESS)
+            for lane in range(n):
+                x[lane] = settle(nearest(x[lane] - operand[lane] if op.subtracts else x[lane] + operand[lane], p))
+            trap = earlier(trap, _has_too_large(x, n), now + op.add_cycle + ADD, Fault.FLOAT)
+        for lane in range(n):
+            kept[lane] = x[lane]
+        if op.function != Function.NONE:
+            for lane in range(n):
+                is_outside = is_outside_domain(op.function, x[lane])
+                trap = earlier(trap, is_outside, now + op.function_cycle + FUNCTION, Fault.FUNCTION)
+                x[lane] = settle(function_of(op.function, x[lane], p))
+                is_fault = is_too_large(x[lane]) and not is_outside
+                trap = earlier(trap, is_fault, now + op.function_cycle + FUNCTION, Fault.FLOAT)
+        if op.gain == Gain.SELF:
+            is_fault = _multiply(x, kept, n, p, x)
+            trap = earlier(trap, is_fault, now + op.gain_cycle + MULTIPLY, Fault.FLOAT)
+        elif op.gain != Gain.NONE:
+            register = (op.gain_reg + step * op.gain_step) % REGISTERS
+            is_outside = _read_operand(op, registers, op.gain, register, step, vmem, smem, operand)
+            trap = earlier(trap, is_outside, now + op.gain_cycle - OPERAND_READ, Fault.ADDRESS)
+            is_fault = _multiply(x, operand, n, p, x)
+            trap = earlier(trap, is_fault, now + op.gain_cycle + MULTIPLY, Fault.FLOAT)
+        for lane in range(rows):
+            valid = x[lane] if lane < n else 0.0
+            result[step, lane] = 0.0 if op.relu and valid <= 0.0 else valid
+        trap = earlier(trap, _writes_outside(op, registers, step), now + op.result_cycle, Fault.ADDRESS)
+        trap = earlier(trap, _quantises_outside(op, registers, step), now + op.quantise_cycle, Fault.ADDRESS)
+        if op.reduce == Reduce.SUM:
+            running, field = add_vector(running, field, result[step], n, p)
+        elif op.reduce == Reduce.SUM_SQUARES:
+            is_fault = _multiply(result[step], result[step], n, p, operand)
+            trap = earlier(trap, is_fault, now + op.gain_cycle + MULTIPLY, Fault.FLOAT)
+            running, field = add_vector(running, field, operand, n, p)
+        elif op.reduce != Reduce.NONE:
+            best, index = find_largest(best, index, result[step], n, step * rows)
+    if op.reduce == Reduce.SUM or op.reduce == Reduce.SUM_SQUARES:
+        best = finish_sum(running, field, p)
+        reduced = op.reduce_cycle + (count - 1) * op.interval + REDUCE
+        trap = earlier(trap, is_too_large(best), reduced, Fault.FLOAT)
+    return trap, index, encode(best, p)
 
-    calls: list[Call]
-    x: np.ndarray
-    out: np.ndarray
-    ready: int
-    function: Function = Function.NONE
+
+@compiled
+def address(first, register, stride, step):
+    """The memory word of a step."""
+    return first + register + step * stride
 
 
-class Chain:
-    """Units that are added in their order; all vectors pass through one before the next one begins.
+@compiled
+def _read(memory, word, vector):
+    """Read a word; returns whether it is outside the memory, and then reads as zeros."""
+    is_outside = not 0 <= word < len(memory)
+    for lane in range(len(vector)):
+        vector[lane] = 0.0 if is_outside else memory[word, lane]
+    return is_outside
 
-    Results are left unsettled (see `lpu_sw.sim.arithmetic`): `is_settled` says whether that changes any of them.
-    Operands are given as arrays, with the calls that bring their values there.
 
-    arithmetic : of the tile. count, rows : shape of the vectors. block : vectors of a block of the quantiser; the room
-    of results is filled up with zeros to a whole number of blocks. make_quantiser : its class.
+@compiled
+def _read_source(op, registers, step, source, sources, vector):
+    """Read what enters the chain; returns whether it is outside the memory."""
+    rows = len(vector)
+    if op.source == Source.WMEM:
+        # The address moves on once every `parts` steps.
+        word = address(op.x, registers[op.x_reg], op.x_step, step // op.parts)
+        is_outside = not 0 <= word * rows < len(source)
+        for lane in range(rows):
+            vector[lane] = 0.0
+            if not is_outside:
+                vector[lane] = source[word * rows + registers[op.row_reg] % rows, step % op.parts * rows + lane]
+        return is_outside
+    word = address(op.x, registers[op.x_reg], op.x_step, step)
+    is_outside = not 0 <= word < len(source)
+    for lane in range(rows):
+        vector[lane] = 0.0 if is_outside else source[word, sources[lane]]
+    return is_outside
 
-    Attributes
-    ----------
-    calls : everything, in order
-    units : the same by unit, without what brings the source
-    result : float64 (count, rows), and squares : the same, made beside it; empty if they were not added
-    """
 
-    def __init__(
-        self,
-        arithmetic: Arithmetic,
-        count: int,
-        rows: int,
-        block: int,
-        make_quantiser: type[BlockQuantiser | IntegerQuantiser],
-    ) -> None:
-        self.arithmetic = arithmetic
-        self._make_quantiser = make_quantiser
-        self.calls: list[Call] = []
-        self.units: list[Unit] = []
-        self.result = self.squares = np.empty((0, rows))
-        self._count, self._rows, self._block = count, rows, block
-        self._scratch = np.empty((count, rows))
-        # Results to be checked lie side by side, to be looked at all at once.
-        self._room = np.zeros((_MOST_CHECKED, count + -count % block, rows))
-        self._last = self._room[0]
-        self._n_checked = 0
-        self._is_unsure = False
-        self._function_input: np.ndarray | None = None
+@compiled
+def _read_operand(op, registers, kind, register, step, vmem, smem, vector):
+    """Read the second operand of a unit, a kind of `Multiply`; returns whether it is outside its memory."""
+    if kind == Multiply.B:
+        return _read(vmem, address(op.b, registers[op.b_reg], op.b_step, step), vector)
+    if kind == Multiply.C:
+        return _read(smem, address(op.c, registers[op.c_reg], op.c_step, step), vector)
+    vector[:] = decode(registers[register], op.significand_bits)
+    return False
 
-    def start(self, source: np.ndarray, calls: list[Call]) -> None:
-        """Begin with the source's vectors, (count, rows)."""
-        self.result = source
-        self.calls += calls
 
-    def _add(self, calls: list[Call], out: np.ndarray, ready: int, function: Function = Function.NONE) -> None:
-        self.units.append(Unit(calls, self.result, out, ready, function))
-        self.calls += calls
-        self.result = out
+@compiled
+def _multiply(a, b, n, p, product):
+    """The product of ``n`` lanes; returns whether one is too large."""
+    for lane in range(n):
+        product[lane] = settle(nearest(a[lane] * b[lane], p))
+    return _has_too_large(product, n)
 
-    def _checked_out(self) -> np.ndarray:
-        self._last = self._room[self._n_checked]
-        self._n_checked += 1
-        self._checked = self._room[: self._n_checked].reshape(-1)
-        return self._last[: self._count]
 
-    def _free_out(self) -> np.ndarray:
-        self._last = np.zeros_like(self._room[0])
-        return self._last[: self._count]
+@compiled
+def _has_too_large(x, n):
+    is_fault = False
+    for lane in range(n):
+        is_fault |= is_too_large(x[lane])
+    return is_fault
 
-    def add_copy(self, ready: int) -> None:
-        """Results that are the input."""
-        out = self._free_out()
-        self._add([partial(np.copyto, out, self.result)], out, ready)
 
-    def add_conversion(self, bases: np.ndarray, calls: list[Call], ready: int) -> None:
-        """Accumulator sums, integers, to floats; ``bases``: the base code of each vector, (count,)."""
-        out, units, known = self._free_out(), np.empty_like(self._scratch), [-1]
+@compiled
+def _writes_outside(op, registers, step):
+    if op.write == Write.NONE:
+        return False
+    return not 0 <= address(op.d, registers[op.d_reg], op.d_step, step) < op.d_words
 
-        def find_units() -> None:
-            codes = bases.tolist()
-            if codes != known:
-                known[:] = codes
-                units[...] = ACCUMULATOR_UNIT.take(codes)[:, None]
-                self._is_unsure = min(codes) not in SETTLED_BASES or max(codes) not in SETTLED_BASES
 
-        convert = partial(np.multiply, self.result, units, self._scratch)
-        self._add([*calls, find_units, convert, *self.arithmetic.nearest_calls(self._scratch, out)], out, ready)
+@compiled
+def _quantises_outside(op, registers, step):
+    if op.quantise == Quantise.NONE:
+        return False
+    return not 0 <= address(op.q, registers[op.q_reg], op.q_step, blocks_before(op, step)) < op.q_words
 
-    def add_rounded(self, operation: np.ufunc, operand: np.ndarray, calls: list[Call], ready: int) -> None:
-        """``operation`` of the input and an operand, rounded once."""
-        out = self._checked_out()
-        operate = partial(operation, self.result, operand, self._scratch)
-        self._add([*calls, operate, *self.arithmetic.nearest_calls(self._scratch, out)], out, ready)
 
-    def add_function(self, function: Function, ready: int) -> None:
-        """A function of the input."""
-        out = self._free_out() if function is Function.SIGMOID else self._checked_out()
-        self._function_input = self.result
-        self._add(self.arithmetic.functions.calls(function, self.result, out), out, ready, function)
-
-    def add_gain_by_itself(self, ready: int) -> None:
-        """The input times what was looked up; its square where nothing was."""
-        factor = self.result if self._function_input is None else self._function_input
-        self.add_rounded(np.multiply, factor, [], ready)
-
-    def add_relu(self, ready: int) -> None:
-        """The input, or +0 where that is negative or zero."""
-        out = self._free_out()
-        self._add([partial(np.maximum, self.result, _ZERO, out=out), partial(np.add, out, _ZERO, out)], out, ready)
-
-    def add_squares(self) -> None:
-        """Squares of the results, made by `square`."""
-        last = self._last
-        self.squares = self._checked_out()
-        self._last = last
-        square = partial(np.multiply, self.result, self.result, self._scratch)
-        self._square = [square, *self.arithmetic.nearest_calls(self._scratch, self.squares)]
-
-    def square(self) -> None:
-        """Make the squares."""
-        for call in self._square:
-            call()
-
-    @cached_property
-    def quantiser(self) -> BlockQuantiser | IntegerQuantiser:
-        """Of the results by block, the last block filled up with zeros."""
-        return self._make_quantiser(self._last.reshape(-1, self._block * self._rows))
-
-    @cached_property
-    def reducer(self) -> SumReducer:
-        """Of the squares, if they were added, or the results."""
-        return SumReducer(self.arithmetic, self.squares if len(self.squares) else self.result)
-
-    def is_settled(self) -> bool:
-        """Whether `Arithmetic.settle` is sure to change no result of the units and no square."""
-        if self._is_unsure:
-            return False
-        return not self._n_checked or not self._checked.tobytes()[_TOP_BYTE::8].translate(None, _SETTLED_BYTES)
+@compiled
+def blocks_before(op, step):
+    """Words of the quantiser that are complete before a step."""
+    return step if op.quantise == Quantise.COLUMN else step // op.block
