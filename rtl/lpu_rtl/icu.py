@@ -371,8 +371,12 @@ class Icu(wiring.Component):
             m.d.comb += now[fault].eq(_any([own[fault], *syncs, *(flags[fault] for flags in self.faults)]))
         # What was raised before a start or reset is registered when its cancel comes.
         is_off = drops | self.cancel
-        m.d.sync += received.eq(receives)
-        m.d.sync += [raised.eq(Mux(is_off, 0, now)), faulting.eq(now.any() & ~is_off), issued_before.eq(issued)]
+        m.d.sync += [
+            received.eq(receives),
+            raised.eq(Mux(is_off, 0, now)),
+            faulting.eq(now.any() & ~is_off),
+            issued_before.eq(issued),
+        ]
         with m.If(fetch.issue & ~fetch.past_end):
             m.d.sync += issued.eq(fetch.pc)
         first = Signal.like(self.fault)

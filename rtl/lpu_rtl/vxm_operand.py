@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from enum import IntEnum
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -98,9 +98,8 @@ class Operand(wiring.Component):
         m = Module()
         m.submodules.agenda = agenda = Agenda(self.event.shape(), self.delays)
         # The memories lie far away, so that the address goes there from a register.
-        assert AHEAD == 1
-        due, now = Signal(), Signal(self.event.shape(), reset_less=True)
-        m.d.sync += [due.eq(agenda.due), now.eq(agenda.now)]
+        due = delayed(m, agenda.due, AHEAD, name="due_ahead", reset_less=False)
+        now = delayed(m, agenda.now, AHEAD, name="ahead")
         second = now.second
         taps = Cat(due & (now.tap == tap) for tap in range(len(TAPS)))
         kinds = Cat(due & (second.kind == kind) for kind in Kind)
