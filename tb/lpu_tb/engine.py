@@ -48,7 +48,8 @@ class RtlEngine(TileEngine):
     def open(self, program: Program, say: Callable[[str], None]) -> Device:
         """Build the simulator unless that has been done, start it and load the program."""
         try:
-            made = build_tile(program.config, public=WATCHED if self.is_watched else (), fast=True, say=say)
+            public = WATCHED if self.is_watched else ()
+            made = build_tile(program.config, public=public, fast=True, clocked=True, say=say)
         except BuildError as error:
             raise EngineError(str(error)) from None
         say("loading the model through the host port")

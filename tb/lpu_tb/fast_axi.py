@@ -8,7 +8,8 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-from .axi import CLOCK_NS
+from .build import CLOCK_NS
+from .runner import is_clocked
 
 __all__ = ["FastTransport"]
 
@@ -34,13 +35,14 @@ class FastTransport:
         self._write = Timer(2 * CLOCK_NS, unit="ns")  # taken at the first rising edge, done at the second
 
     async def bring_up(self) -> None:
-        """Start the clock and reset the design."""
+        """Start the clock unless it runs by itself, and reset the design."""
         for signal in (self.awvalid, self.wvalid, self.arvalid):
             signal.value = 0
         for signal in (self.bready, self.rready, self.rst):
             signal.value = 1
         self.wstrb.value = 0b1111
-        Clock(self.clk, CLOCK_NS, unit="ns").start()
+        if not is_clocked():
+            Clock(self.clk, CLOCK_NS, unit="ns").start()
         for _ in range(2):
             await FallingEdge(self.clk)
         self.rst.value = 0

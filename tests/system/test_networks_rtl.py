@@ -70,5 +70,5 @@ def test_the_whole_state_after_digits(tmp_path: Path) -> None:
         loaded_image.sections = [*program.sections, Section("vmem", compiled.given.first, words)]
         paths.append(str(tmp_path / f"digit{index}.lpuimg"))
         loaded_image.save(paths[-1])
-    made = build_tile(tile, fast=True)  # the engine's build
+    made = build_tile(tile, fast=True, clocked=True)  # the engine's build
     run_build(made, "lpu_tb.benches.tile", "programs", name="digits", parameters={"images": paths, "seed": 1})

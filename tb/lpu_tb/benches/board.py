@@ -17,7 +17,7 @@ from lpu_sw.host.protocol import TileDevice
 from lpu_sw.host.serial import LineError, SerialTransport
 from lpu_sw.image import Image
 
-from ..axi import CLOCK_NS
+from ..build import CLOCK_NS
 from ..runner import parameters
 
 _SILENT_BITS = 400  # more than the 64 writes of a frame take at 4 cycles a bit

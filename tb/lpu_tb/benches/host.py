@@ -17,7 +17,8 @@ from lpu_isa.icu import IcuOp
 from lpu_sw.host.protocol import DeviceError, TileDevice, window_address
 from lpu_sw.image import Image
 
-from ..axi import CLOCK_NS, AxiTransport, bring_up
+from ..axi import AxiTransport, bring_up
+from ..build import CLOCK_NS
 from ..runner import parameters
 
 _INPUTS = ("awvalid", "awaddr", "awprot", "wvalid", "wdata", "wstrb", "bready", "arvalid", "araddr", "arprot", "rready")

@@ -7,7 +7,7 @@ from cocotb.clock import Clock
 from cocotb.queue import Queue
 from cocotb.triggers import ClockCycles, RisingEdge, Timer, with_timeout
 
-from ..axi import CLOCK_NS
+from ..build import CLOCK_NS
 from ..runner import parameters
 
 _PICOSECONDS = 1000 * CLOCK_NS
