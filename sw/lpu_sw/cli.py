@@ -345,7 +345,7 @@ def benchmark(
     models: Annotated[list[Path] | None, typer.Option("--model", help="Model; may be given several times.")] = None,
     tiles: Annotated[list[str] | None, typer.Option("--tile", help="Tile; may be given several times.")] = None,
     tokens: Annotated[int, typer.Option(min=0, help="Tokens of the simulator's run, 0 for none.")] = MEAN_POSITIONS,
-    rtl_tokens: Annotated[int, typer.Option(min=0, help="Tokens of the RTL's run, 0 for none.")] = 2,
+    rtl_tokens: Annotated[int, typer.Option(min=0, help="Tokens of the RTL's run, 0 for none.")] = 60,
     json_file: Annotated[Path, typer.Option("--json", help="File to write the figures to.")] = DEFAULT_BENCH,
     write: Annotated[Path | None, typer.Option(help="Page whose tables are written anew.")] = None,
 ) -> None:

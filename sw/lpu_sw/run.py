@@ -134,7 +134,8 @@ class Record:
             self.wall_seconds = time.perf_counter() - start
             self.posts.append(post)
             yield post
-        self.wall_seconds = time.perf_counter() - start
+        if not self.posts:
+            self.wall_seconds = time.perf_counter() - start
 
     @property
     def tokens(self) -> list[int]:
