@@ -220,6 +220,29 @@ def test_an_accumulator_that_overflows_is_a_fault_even_if_it_comes_back(sign):
     assert (status, state.fault, state.fault_pc) == (Status.FAULTED, Fault.ACCUMULATOR, 0)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_sums_are_exact_as_far_as_the_accumulator_reaches(sign):
+    """All weights and activations at their ends, blocks as far above the base as may be: a fault, and never a wrap."""
+    largest = TILE.cols * 127 * 127 << 14 + 8
+    reach = ((1 << 43) - 1) // largest
+    for taken in (reach, reach + 1):
+        state = TileState(TILE)
+        state.wmem[0], state.act[0], state.act_codes[0] = sign * 127, 127, 135
+        status, state = run(TILE, [bundle(mxm={"inner": taken, "clear": Clear.INNER, "exponent": 127}), HALT], state)
+        if taken == reach:
+            assert status == Status.HALTED
+            assert state.acc[0].tolist() == [sign * reach * largest] * TILE.rows
+        else:
+            assert (status, state.fault) == (Status.FAULTED, Fault.ACCUMULATOR)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_sum_over_a_full_activation_buffer_leaves_the_accumulator(shape):
+    """Blocks of one exponent; a model that needs more blocks is refused."""
+    tile = SHAPES[shape]
+    assert tile.act_blocks * tile.cols * 127 * 127 << 14 < 1 << 43
+
+
 def test_a_block_too_far_above_the_base_is_a_fault_unless_it_is_zero():
     state = TileState(TILE)
     state.act_codes[0] = 136
