@@ -63,7 +63,7 @@ _WHEEL_MAKE_VARIABLES = {
     "PYTHON3": sys.executable,
     "CFG_CXXFLAGS_PCH_I": "-include",
     "CFG_LDLIBS_THREADS": "-pthread",
-    "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
+    "CFG_CXXFLAGS_COROUTINES": "-std=gnu++20",
 }
 _MAKE_VARIABLES = {"OPT_FAST": "-O2"}
 
