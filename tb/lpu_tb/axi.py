@@ -3,11 +3,10 @@
 import logging
 
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
-from .build import CLOCK_NS
+from .clock import start_clock
 
 __all__ = ["AxiTransport", "bring_up"]
 
@@ -44,7 +43,7 @@ async def bring_up(dut) -> AxiTransport:
     """Start the clock, reset the design and return its transport."""
     dut.rst.value = 1
     transport = AxiTransport(dut)
-    Clock(dut.clk, CLOCK_NS, unit="ns").start()
+    start_clock(dut.clk)
     await ClockCycles(dut.clk, 2)
     dut.rst.value = 0
     await ClockCycles(dut.clk, 1)

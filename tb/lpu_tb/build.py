@@ -24,11 +24,11 @@ from lpu_isa.config import TileConfig
 from lpu_rtl.export import verilog_text
 from lpu_rtl.tile import Tile
 
+from .clock import CLOCK_NS
 from .public import Public, control_file, ports
 from .rewrite import with_clocked_resets, with_running_clock, without_register_starts
 
 __all__ = [
-    "CLOCK_NS",
     "SIM_BUILD",
     "TILE",
     "Build",
@@ -44,9 +44,6 @@ __all__ = [
 
 TILE = "tile"
 """Name of the tile's Verilog module."""
-
-CLOCK_NS = 10
-"""Period of a design's clock in simulated time."""
 
 
 SIM_BUILD = Path("sim_build").absolute()

@@ -5,11 +5,9 @@ for this tile, and so proves that others can drive it as well.
 """
 
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-from .build import CLOCK_NS
-from .runner import is_clocked
+from .clock import CLOCK_NS, start_clock
 
 __all__ = ["FastTransport"]
 
@@ -35,14 +33,13 @@ class FastTransport:
         self._write = Timer(2 * CLOCK_NS, unit="ns")  # taken at the first rising edge, done at the second
 
     async def bring_up(self) -> None:
-        """Start the clock unless it runs by itself, and reset the design."""
+        """Start the clock and reset the design."""
         for signal in (self.awvalid, self.wvalid, self.arvalid):
             signal.value = 0
         for signal in (self.bready, self.rready, self.rst):
             signal.value = 1
         self.wstrb.value = 0b1111
-        if not is_clocked():
-            Clock(self.clk, CLOCK_NS, unit="ns").start()
+        start_clock(self.clk)
         for _ in range(2):
             await FallingEdge(self.clk)
         self.rst.value = 0

@@ -26,7 +26,7 @@ def with_clocked_resets(text: str) -> str:
 
 def _with_clocked_resets(module: str) -> str:
     """`with_clocked_resets` of one module: names are its own."""
-    taken = {following: register for register, following in _REGISTER.findall(module)}
+    taken = {following for _, following in _REGISTER.findall(module)}
     values: dict[str, str] = {}
 
     def move(reset: re.Match[str]) -> str:

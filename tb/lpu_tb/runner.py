@@ -12,12 +12,12 @@ from amaranth.lib import wiring
 from cocotb_tools.check_results import get_results
 
 from .build import SIM_BUILD, Build, build
+from .clock import RUNS
 from .public import Public
 
-__all__ = ["BenchFailed", "is_clocked", "parameters", "run_bench", "run_build"]
+__all__ = ["BenchFailed", "parameters", "run_bench", "run_build"]
 
 _PARAMETERS = "LPU_BENCH_PARAMETERS"
-_CLOCKED = "LPU_BENCH_CLOCKED"
 
 
 class BenchFailed(AssertionError):
@@ -27,11 +27,6 @@ class BenchFailed(AssertionError):
 def parameters() -> dict[str, Any]:
     """What `run_bench` was given as ``parameters``; for a bench, inside the simulator."""
     return json.loads(os.environ.get(_PARAMETERS, "{}"))
-
-
-def is_clocked() -> bool:
-    """Whether the design's clock runs by itself; for a bench, inside the simulator."""
-    return os.environ.get(_CLOCKED) == "1"
 
 
 def run_bench(
@@ -91,7 +86,7 @@ def run_build(
             testcase=testcase,
             seed=seed,
             plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % 0x7FFF_FFFF or 1}"],
-            extra_env={_PARAMETERS: json.dumps(dict(parameters or {})), _CLOCKED: f"{made.is_clocked:d}"},
+            extra_env={_PARAMETERS: json.dumps(dict(parameters or {})), RUNS: f"{made.is_clocked:d}"},
             test_args=["--trace-file", str(folder / "dump.vcd")] if waves else [],
             waves=waves,
             build_dir=made.folder,

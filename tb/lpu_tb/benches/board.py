@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.queue import Queue
 from cocotb.triggers import ClockCycles, FallingEdge, Timer, with_timeout
 
@@ -17,7 +16,7 @@ from lpu_sw.host.protocol import TileDevice
 from lpu_sw.host.serial import LineError, SerialTransport
 from lpu_sw.image import Image
 
-from ..build import CLOCK_NS
+from ..clock import CLOCK_NS, start_clock
 from ..runner import parameters
 
 _SILENT_BITS = 400  # more than the 64 writes of a frame take at 4 cycles a bit
@@ -158,7 +157,7 @@ async def load(dut) -> None:
 async def _power_up(dut) -> None:
     dut.rx.value = 1
     dut.button.value = 0
-    Clock(dut.clk, CLOCK_NS, unit="ns").start()
+    start_clock(dut.clk)
     await ClockCycles(dut.clk, _POWER_UP_CYCLES)
 
 

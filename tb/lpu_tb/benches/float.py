@@ -4,12 +4,10 @@ from pathlib import Path
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
+from ..clock import start_clock
 from ..runner import parameters
-
-_PERIOD_NS = 10
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -25,7 +23,7 @@ async def stream(dut) -> None:
     for handle in [*(getattr(dut, name) for name in values["idle"]), *(handle for handle, _ in inputs)]:
         handle.value = 0
     dut.rst.value = 1
-    Clock(dut.clk, _PERIOD_NS, unit="ns").start()
+    start_clock(dut.clk)
     for _ in range(3):
         await FallingEdge(dut.clk)
     dut.rst.value = 0

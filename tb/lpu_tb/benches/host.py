@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, with_timeout
 from cocotbext.axi import AxiResp
 
@@ -18,7 +17,7 @@ from lpu_sw.host.protocol import DeviceError, TileDevice, window_address
 from lpu_sw.image import Image
 
 from ..axi import AxiTransport, bring_up
-from ..build import CLOCK_NS
+from ..clock import CLOCK_NS, start_clock
 from ..runner import parameters
 
 _INPUTS = ("awvalid", "awaddr", "awprot", "wvalid", "wdata", "wstrb", "bready", "arvalid", "araddr", "arprot", "rready")
@@ -106,7 +105,7 @@ async def channels(dut) -> Channels:
     port = Channels(dut)
     port.put(**dict.fromkeys(_INPUTS, 0))
     dut.rst.value = 1
-    Clock(dut.clk, CLOCK_NS, unit="ns").start()
+    start_clock(dut.clk)
     await port.cycles(3)
     dut.rst.value = 0
     return port
@@ -321,7 +320,7 @@ async def first_access_waits_for_the_reset(dut) -> None:
     """E4: a master that speaks while the reset lasts, and in its first cycle after, is answered after it."""
     transport = AxiTransport(dut)
     dut.rst.value = 1
-    Clock(dut.clk, CLOCK_NS, unit="ns").start()
+    start_clock(dut.clk)
     reading = cocotb.start_soon(TileDevice(transport, _config()).check())
     await ClockCycles(dut.clk, 5)
     assert not reading.done()

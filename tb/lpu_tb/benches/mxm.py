@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from lpu_isa import mxm
@@ -17,6 +16,7 @@ from lpu_rtl.interfaces import WEIGHT_READ_LATENCY, issue_operands
 from lpu_sw.sim.mxm import Matmul
 from lpu_sw.sim.state import TileState, Trap
 
+from ..clock import start_clock
 from ..runner import parameters
 
 _FAULT_LATENCY = 1  # from an access to the cycle in which its fault shows
@@ -44,7 +44,7 @@ class MxmDriver:
         for name in ("issue__start", "stop", "block_write__enable", "act__address", "acc__address"):
             getattr(dut, name).value = 0
         dut.rst.value = 1
-        Clock(dut.clk, 10, unit="ns").start()
+        start_clock(dut.clk)
         for _ in range(2):
             await FallingEdge(dut.clk)
         dut.rst.value = 0

@@ -1,15 +1,15 @@
 """Tests of a counter whose start value is random: they show what `lpu_tb.runner` promises."""
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
+from ..clock import start_clock
 from ..runner import parameters
 
 
 async def _start(dut) -> None:
     dut.enable.value = 0
-    Clock(dut.clk, 10, unit="ns").start()
+    start_clock(dut.clk)
     await FallingEdge(dut.clk)
 
 

@@ -3,11 +3,10 @@
 import random
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.queue import Queue
 from cocotb.triggers import ClockCycles, RisingEdge, Timer, with_timeout
 
-from ..build import CLOCK_NS
+from ..clock import CLOCK_NS, start_clock
 from ..runner import parameters
 
 _PICOSECONDS = 1000 * CLOCK_NS
@@ -20,7 +19,7 @@ async def bytes_at_any_phase(dut) -> None:
     draw = random.Random(given["seed"])
     dut.rx.value = 1
     dut.rst.value = 1
-    Clock(dut.clk, CLOCK_NS, unit="ns").start()
+    start_clock(dut.clk)
     await ClockCycles(dut.clk, 4)
     dut.rst.value = 0
     heard: Queue = Queue()

@@ -2,11 +2,11 @@
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from lpu_isa.config import TileConfig
 
+from ..clock import start_clock
 from ..runner import parameters
 
 _LATENCY = 2
@@ -32,7 +32,7 @@ async def traffic(dut) -> None:
     expected: list[list[list[int] | None]] = []
 
     dut.rst.value = 0
-    Clock(dut.clk, 10, unit="ns").start()
+    start_clock(dut.clk)
     for cycle in range(_CYCLES):
         await FallingEdge(dut.clk)
         if cycle >= _LATENCY:

@@ -5,7 +5,6 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from lpu_isa import sxm, vxm
@@ -16,6 +15,7 @@ from lpu_isa.mxm import TRACKERS
 from lpu_rtl.interfaces import WEIGHT_ROW_LATENCY, issue_operands
 from lpu_sw.sim.state import TileState
 
+from ..clock import start_clock
 from ..runner import parameters
 from .vxm_passes import Access, Issued, PassSequence, clash, faulty_pass, observable_accesses, random_state
 
@@ -179,7 +179,7 @@ def _equal(what: str, found: Any, wanted: Any) -> None:
 async def passes_do_what_the_simulator_does(dut) -> None:
     """Overlapping passes: all memories at the end, and each access in its cycle."""
     config = TileConfig(**parameters()["config"])
-    Clock(dut.clk, 10, unit="ns").start()
+    start_clock(dut.clk)
     for seed in parameters()["seeds"]:
         sequence = PassSequence(config, seed, parameters()["n_passes"])
         around = _Surroundings(dut, config, sequence.initial, sequence.words)
@@ -219,7 +219,7 @@ async def faults_come_when_the_simulator_says(dut) -> None:
     """One pass at a time; those that look at the operation alone come a cycle after issue."""
     config = TileConfig(**parameters()["config"])
     rng = np.random.default_rng(parameters()["seeds"][0])
-    Clock(dut.clk, 10, unit="ns").start()
+    start_clock(dut.clk)
     seen: Counter[Fault] = Counter()
     for _ in range(parameters()["n_passes"]):
         faulty = faulty_pass(config, rng)
@@ -238,7 +238,7 @@ async def clashes_are_faults(dut) -> None:
     """A pass that is issued too early for a unit, a port or the slot is noticed before it could do harm."""
     config = TileConfig(**parameters()["config"])
     rng = np.random.default_rng(parameters()["seeds"][0])
-    Clock(dut.clk, 10, unit="ns").start()
+    start_clock(dut.clk)
     for _ in range(parameters()["n_passes"]):
         state, words = random_state(rng, config)
         met = clash(config, state, rng)

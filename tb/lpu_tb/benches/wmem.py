@@ -2,12 +2,12 @@
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from lpu_isa.config import TileConfig
 from lpu_rtl.interfaces import WEIGHT_READ_LATENCY
 
+from ..clock import start_clock
 from ..runner import parameters
 
 _CYCLES = 500
@@ -31,7 +31,7 @@ async def traffic(dut) -> None:
 
     dut.rst.value = 0
     dut.read__enable.value = 0
-    Clock(dut.clk, 10, unit="ns").start()
+    start_clock(dut.clk)
     for cycle in range(len(filled) + _CYCLES):
         await FallingEdge(dut.clk)
         if cycle >= WEIGHT_READ_LATENCY and (wanted := expected[cycle - WEIGHT_READ_LATENCY]) is not None:
