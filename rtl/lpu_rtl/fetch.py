@@ -41,6 +41,7 @@ class Fetch(wiring.Component):
     running : In(1)                 High from the cycle after ``start`` on; while low, the host has the memories.
     stop : In(1)                    No issue in the next cycle.
     hold : In(1)                    This cycle does not count towards the next issue.
+    delay : In(1)                   Nor does this one, towards that of bundle 0.
     redirect, target : In           The bundle after the one that was issued a cycle ago is ``target``, at least BRANCH
                                     cycles after it; ``bundles`` means past the end.
     timing_base : In                A change comes with a redirection.
@@ -64,6 +65,7 @@ class Fetch(wiring.Component):
             "running": In(1),
             "stop": In(1),
             "hold": In(1),
+            "delay": In(1),
             "redirect": In(1),
             "target": In(range(config.bundles + 1)),
             "timing_base": In(address_bits(config.timings)),
@@ -90,7 +92,7 @@ class Fetch(wiring.Component):
 
         pc = Signal(range(config.bundles + 1))  # `bundles` is the one past the end
         issue_next = Signal()
-        advances = Signal()  # the same, unless there is a stop, after which it does not matter
+        advances = Signal()  # the same while nothing stops, after which it does not matter
         # After a start or a redirection the memory gives the bundle itself, and only then those behind it.
         begins = Signal()
         refills = begins | self.redirect
@@ -105,14 +107,15 @@ class Fetch(wiring.Component):
             (program, self.program_read, first),
             (timing, self.timing_read, self.timing_base + first),
         ):
-            # `advances` comes late: what it chooses between is ready.
-            behind, behind_next = Signal.like(host.address), Signal.like(host.address)
-            address = Mux(refills, at_first, Mux(advances, behind_next, behind))
-            m.d.sync += behind.eq(Mux(refills, at_first + 1, Mux(advances, behind_next, behind)))
+            # `advances` comes late: all else is ready, so that one choice is left.
+            behind, behind_next, then = (Signal.like(host.address, name=name) for name in ("behind", "next", "then"))
+            elsewhere = Mux(self.running, at_first, host.address)
+            m.d.sync += behind.eq(Mux(refills, at_first + 1, then))
             m.d.comb += [
                 behind_next.eq(behind + 1),
+                then.eq(Mux(advances, behind_next, behind)),
                 memory.read.enable.eq(1),
-                memory.read.address.eq(Mux(self.running, address, host.address)),
+                memory.read.address.eq(Mux(refills | ~self.running, elsewhere, then)),
                 host.data.eq(memory.read.data),
             ]
 
@@ -133,15 +136,15 @@ class Fetch(wiring.Component):
         m.d.comb += [
             left.eq(Mux(self.issue, self.distance, remaining)),
             left_is_1.eq(Mux(self.issue, distance_is_1, remaining_is_1)),
-            advances.eq(self.running & ~self.hold & left_is_1),
-            issue_next.eq(advances & ~self.stop),
+            advances.eq(~self.hold & left_is_1),
+            issue_next.eq(self.running & advances & ~self.stop),
             self.pc.eq(pc),
             self.past_end.eq(pc[-1]),  # `bundles` is a power of two
         ]
         m.d.sync += [
             self.issue.eq(issue_next),
-            remaining.eq(Mux(self.hold, left, left - 1)),
-            remaining_is_1.eq(Mux(self.hold, left_is_1, left == 2)),
+            remaining.eq(Mux(self.hold | self.delay, left, left - 1)),
+            remaining_is_1.eq(Mux(self.hold | self.delay, left_is_1, left == 2)),
         ]
         with m.If(self.issue):
             m.d.sync += pc.eq(pc + 1)

@@ -95,8 +95,9 @@ class Host(wiring.Component):
             self.outbox.ready.eq(outbox.w_rdy),
             self.irq.eq(self.halted | (self.fault != 0) | outbox.r_rdy),
         ]
-        clamped, sum_ = Signal(32), Signal(33)
-        m.d.comb += sum_.eq(clamped + self.clamped)
+        clamped, coming, sum_ = Signal(32), Signal.like(self.clamped), Signal(33)
+        m.d.comb += sum_.eq(clamped + coming)
+        m.d.sync += coming.eq(self.clamped)
         m.d.sync += clamped.eq(Mux(begins, 0, Mux(sum_[-1], 0xFFFF_FFFF, sum_)))
         occupied = Signal()
         m.d.sync += occupied.eq(self.running | self.start)
@@ -124,7 +125,8 @@ class Host(wiring.Component):
         axi = self.axi
         address = Signal(ADDRESS_BITS)
         taken = Signal(outbox_layout)  # the word read last from the outbox
-        head = outbox_layout(outbox.r_data)
+        head = Signal(outbox_layout, reset_less=True)  # the one that is next, registered behind the block RAM
+        m.d.sync += head.eq(outbox.r_data)
         status = {
             Status.RUNNING: self.running,
             Status.WAITING: self.waiting,

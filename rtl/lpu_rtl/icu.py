@@ -63,8 +63,8 @@ class Icu(wiring.Component):
     -----
     start, stop, reset : In(1)          From the host, one cycle each. ``start`` is ignored while ``running``.
     running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``was_busy`` has fallen.
-    cancel : Out(1)                     The units drop what they are doing; a cycle after a start, a stop, a reset or a
-                                        fault.
+    cancels, cancel : Out(1)            The units drop what they are doing, in the next cycle and in this one: that after a
+                                        start, a stop, a reset or a fault.
     was_busy : In(1)                    A cycle ago a unit's operation was running, or its result on the way.
     faults : In(FAULT_FLAGS) array      Faults from outside, one cycle each. No later bundle is executed.
     fault, fault_pc, cycles : Out       Fault register, NONE while ``running``; the bundle issued last before it; cycle
@@ -93,6 +93,7 @@ class Icu(wiring.Component):
             "running": Out(1),
             "waiting": Out(1),
             "halted": Out(1),
+            "cancels": Out(1),
             "cancel": Out(1),
             "was_busy": In(1),
             "faults": In(FAULT_FLAGS).array(n_faults),
@@ -209,7 +210,8 @@ class Icu(wiring.Component):
             present.eq(fetch.issue & ~fetch.past_end),
             execute.eq(present & may_execute & ~faulting),
             # As RECV's own, without looking whether a fault stops everything anyway: the next address waits for it.
-            fetch.hold.eq(((fetch.issue & may_receive) | self.waiting) & ~self.inbox.valid | self.clearing),
+            fetch.hold.eq(((fetch.issue & may_receive) | self.waiting) & ~self.inbox.valid),
+            fetch.delay.eq(self.clearing),
         ]
         for name in _UNITS:
             port = getattr(self, name)
@@ -369,9 +371,11 @@ class Icu(wiring.Component):
             m.d.sync += own[fault].eq(_any([*faults.get(fault, []), *(code == fault for code in codes)]))
             syncs = [received & self.was_busy] if fault is Fault.SYNC else []
             m.d.comb += now[fault].eq(_any([own[fault], *syncs, *(flags[fault] for flags in self.faults)]))
-        # What was raised before a start or reset is registered when its cancel comes.
-        is_off = drops | self.cancel
+        # What a unit raises until it is cancelled comes here up to a cycle later.
+        was_cancelled = Signal(init=1)
+        is_off = drops | self.cancel | was_cancelled
         m.d.sync += [
+            was_cancelled.eq(self.cancel),
             received.eq(receives),
             raised.eq(Mux(is_off, 0, now)),
             faulting.eq(now.any() & ~is_off),
@@ -409,6 +413,7 @@ class Icu(wiring.Component):
             fetch.running.eq(active),
             fetch.stop.eq(ends),
         ]
+        m.d.comb += self.cancels.eq(drop)
         m.d.sync += [was_active.eq(active), self.cancel.eq(drop)]
         with m.If(active & (counting | fetch.issue) & ~hold & ~ends):
             m.d.sync += [self.cycles.eq(self.cycles + 1), counting.eq(1)]

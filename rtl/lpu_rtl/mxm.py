@@ -11,7 +11,7 @@ from lpu_isa.mxm import ACT_READ, TRACKERS, WMEM_READ, Base, Clear, accumulate_c
 from lpu_isa.mxm import slot as mxm_slot
 
 from .address import NestedAddress, NestedLoop
-from .interfaces import FAULT_BITS, WEIGHT_READ_LATENCY, AccumulatorRead, BlockWrite, Issue, WeightRead
+from .interfaces import FAULT_FLAGS, WEIGHT_READ_LATENCY, AccumulatorRead, BlockWrite, Issue, WeightRead
 from .primitives import LUT_RAM, Multiplier18, Technology, replicated
 
 __all__ = ["BlockRead", "Mxm", "block_layout"]
@@ -233,8 +233,8 @@ class Mxm(wiring.Component):
     acc : In(AccumulatorRead)       Any time.
     act : In(BlockRead)             While ``busy`` is low.
     busy : Out(1)                   An operation is under way: from the cycle after its issue to that of its last write.
-    fault : Out                     A `Fault` for one cycle, else 0: ISSUE (a walk still runs), COUNT (then no step is
-                                    made), ADDRESS, ACCUMULATOR (sum or shift too large).
+    faults : Out(FAULT_FLAGS)       This cycle's: ISSUE (a walk still runs), COUNT (then no step is made), ADDRESS,
+                                    ACCUMULATOR (sum or shift too large).
 
     Timing: initiation interval ``inner * outer`` cycles. A fault shows one cycle after its cause: ISSUE in the cycle
     after the issue, COUNT two cycles after it, ADDRESS and ACCUMULATOR one cycle after the access. Steps behind it go
@@ -252,7 +252,7 @@ class Mxm(wiring.Component):
             "acc": In(AccumulatorRead(config)),
             "act": In(BlockRead(config)),
             "busy": Out(1),
-            "fault": Out(FAULT_BITS),
+            "faults": Out(FAULT_FLAGS),
         })  # fmt: skip
 
     def elaborate(self, platform) -> Module:
@@ -414,18 +414,15 @@ class Mxm(wiring.Component):
             later(walks["acc"].is_outside | is_unsummed, _WALK, accumulate, "acc_outside") & at[accumulate],
         ]
         too_large = later(is_too_large, _ACT_DATA + 1, accumulate, "too_large") & at[accumulate]
-        early, was_stopped = Signal(FAULT_BITS), Signal()
-        m.d.sync += [early.eq(Fault.NONE), was_stopped.eq(self.stop)]
-        with m.If(~self.stop):
-            for fault, is_raised in (  # the lowest code comes last and wins
-                (Fault.ACCUMULATOR, too_large),
-                (Fault.COUNT, loop.is_bad_count),
-                (Fault.ADDRESS, Cat(outside).any()),
-                (Fault.ISSUE, loop.is_clash),
-            ):
-                with m.If(is_raised):
-                    m.d.sync += early.eq(fault)
-        # No code of this unit is higher than that of an overflow.
-        overflow = Mux(Cat(overflows).any() & ~was_stopped, Fault.ACCUMULATOR, Fault.NONE)
-        m.d.comb += self.fault.eq(Mux(early.any(), early, overflow))
+        raised, was_stopped = Signal(FAULT_FLAGS), Signal()
+        m.d.sync += was_stopped.eq(self.stop)
+        for fault, is_raised in (
+            (Fault.ACCUMULATOR, too_large),
+            (Fault.COUNT, loop.is_bad_count),
+            (Fault.ADDRESS, Cat(outside).any()),
+            (Fault.ISSUE, loop.is_clash),
+        ):
+            m.d.sync += raised[fault].eq(is_raised & ~self.stop)
+        overflow = Cat(overflows).any() & ~was_stopped
+        m.d.comb += self.faults.eq(raised | (overflow << Fault.ACCUMULATOR))
         return m

@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth import Module, ResetInserter
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -17,7 +17,7 @@ from .mxm import Mxm
 from .primitives import Technology
 from .share import share
 from .vmem import VectorMemory
-from .vxm import Vxm
+from .vxm import N_FAULTS, Vxm
 from .weight_rows import WeightRows
 from .windows import Windows
 from .wmem import WeightMemory
@@ -54,10 +54,15 @@ class Tile(wiring.Component):
         config, technology = self.config, self.technology
         m.submodules.host = host = Host(config)
         m.submodules.windows = windows = Windows(config)
-        m.submodules.icu = icu = Icu(config, technology, n_faults=3)
+        m.submodules.icu = icu = Icu(config, technology, n_faults=2 + N_FAULTS)
         m.submodules.mxm = mxm = Mxm(config, technology)
+        # A reset of all comes to the vector unit as one that cancels what it does, so that it has one source, a register.
+        restarts = Signal(init=1)
+        m.d.sync += restarts.eq(icu.cancels)
+        m.domains.vector = ClockDomain(local=True)
+        m.d.comb += [ClockSignal("vector").eq(ClockSignal()), ResetSignal("vector").eq(restarts)]
         vxm = Vxm(config, technology)
-        m.submodules.vxm = ResetInserter(icu.cancel)(vxm)
+        m.submodules.vxm = DomainRenamer("vector")(vxm)
         m.submodules.wmem = wmem = WeightMemory(config, technology)
         m.submodules.weight_rows = weight_rows = WeightRows(config)
         m.submodules.vmem = vmem = VectorMemory(config, config.vmem_words, 2, technology)
@@ -108,8 +113,8 @@ class Tile(wiring.Component):
         ]
         connect(m, vxm.vmem_b, vmem.read[1])
         m.d.sync += [
-            *(icu.faults[0][fault].eq(mxm.fault == fault) for fault in Fault if fault),
-            icu.faults[1].eq(vxm.faults),
-            icu.faults[2][Fault.CONFLICT].eq(reduce(or_, conflicts)),
+            icu.faults[0].eq(mxm.faults),
+            icu.faults[1][Fault.CONFLICT].eq(reduce(or_, conflicts)),
+            *(icu.faults[2 + i].eq(faults) for i, faults in enumerate(vxm.faults)),
         ]
         return m

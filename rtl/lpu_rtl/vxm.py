@@ -19,13 +19,13 @@ from .agenda import Agenda
 from .float.encoding import delayed, gated
 from .float.quantise import Quantiser, is_to_blocks, quantise_layout
 from .float.reduce import Reducer, reduce_layout
-from .primitives import Technology
+from .primitives import Technology, replicated
 from .sxm import Switch
 from .vxm_lane import Lane, control_layout
 from .vxm_operand import AHEAD, TAPS, Kind, Operand
 from .vxm_steps import PassSteps, is_outside, stage_cycles
 
-__all__ = ["Vxm"]
+__all__ = ["N_FAULTS", "Vxm"]
 
 _FIRST_STEP = 1
 """Cycle after issue of the first step; delays in an agenda count from the step."""
@@ -35,6 +35,12 @@ _DECODE = 1
 
 _SELECT = 1
 """Cycles from there to the unit that it is for."""
+
+_HALVES = 2
+"""Of the lanes, which lie far apart."""
+
+N_FAULTS = _HALVES + 1
+"""Ports of faults."""
 
 _OPERAND_CHOICES = {"multiply": Multiply, "add": Add, "gain": Gain}
 
@@ -62,7 +68,7 @@ class Vxm(wiring.Component):
     scalars : Out                               Register reads of ``multiply``, ``add`` and ``gain``.
     register_write : Out(RegisterWrite)         Reductions.
     clamped : Out(range(rows + 1))              Lanes that were clamped in this cycle's ``weight_write``.
-    faults : Out(FAULT_FLAGS)                   This cycle's faults.
+    faults : Out(FAULT_FLAGS) array             This cycle's faults: each half of the lanes', and all others.
     busy : Out(1)                               From the cycle after issue to that of the last write.
 
     Timing: `lpu_isa.vxm.use`, cycle by cycle. ISSUE, COUNT and the CONFLICT of source and switch are raised a cycle
@@ -88,13 +94,13 @@ class Vxm(wiring.Component):
             "scalars": Out(Signature({name: Out(interfaces.RegisterRead) for name in ("multiply", "add", "gain")})),
             "register_write": Out(interfaces.RegisterWrite),
             "clamped": Out(range(config.rows + 1)),
-            "faults": Out(interfaces.FAULT_FLAGS),
+            "faults": Out(interfaces.FAULT_FLAGS).array(N_FAULTS),
             "busy": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        self._faults: list[tuple[Fault, Value]] = []
+        self._faults: list[list[tuple[Fault, Value]]] = [[] for _ in self.faults]
         m.submodules.steps = steps = PassSteps(self.config)
         connect(m, flipped(self.issue), steps.issue)
         connect(m, flipped(self.switch), steps.switch)
@@ -137,13 +143,19 @@ class Vxm(wiring.Component):
             m.d.comb += control[unit].eq(operand.start)
             connect(m, flipped(getattr(self.scalars, unit)), operand.scalar)
             self._fault(Fault.CONFLICT, operand.conflict)
-            self._fault(Fault.ADDRESS, operand.is_outside)
+            is_outside_q = delayed(m, operand.is_outside, AHEAD, name=f"{unit}_outside", reset_less=False)
+            self._fault(Fault.ADDRESS, is_outside_q)
+        # The memories lie far away, so that what they are asked goes there from a register.
         for port, name in ((self.vmem_b, "read_b"), (self.smem_c, "read_c")):
             reads = [getattr(operand, name) for operand in operands.values()]
             addresses = [gated(operand.address, read) for operand, read in zip(operands.values(), reads, strict=True)]
-            m.d.comb += [port.enable.eq(Cat(reads).any()), port.address.eq(addresses[0] | addresses[1] | addresses[2])]
-            for i, read in enumerate(reads):
-                self._fault(Fault.CONFLICT, read & Cat(reads[:i]).any())
+            clash = Cat(read & Cat(reads[:i]).any() for i, read in enumerate(reads)).any()
+            address = addresses[0] | addresses[1] | addresses[2]
+            m.d.comb += [
+                port.enable.eq(delayed(m, Cat(reads).any(), AHEAD, name=f"is_{name}", reset_less=False)),
+                port.address.eq(delayed(m, address, AHEAD, name=f"{name}_address")),
+            ]
+            self._fault(Fault.CONFLICT, delayed(m, clash, AHEAD, name=f"{name}_clash", reset_less=False))
 
     def _operand(self, m: Module, unit: str) -> Operand:
         op, step = self._op, self._step
@@ -169,12 +181,12 @@ class Vxm(wiring.Component):
                 sign, _, name = choice.name.rpartition("_")
                 with m.Case(choice):
                     if choice is Gain.SELF:
-                        m.d.comb += second.kind.eq(Mux(op.function.any(), Kind.SELF, Kind.SQUARE))
+                        m.d.comb += second.kind.eq(Mux(op.function.any(), 1 << Kind.SELF, 1 << Kind.SQUARE))
                     elif name != "NONE":
                         kind = Kind[name]
                         place, outside = places[kind]
                         m.d.comb += [
-                            second.kind.eq(kind),
+                            second.kind.eq(1 << kind),
                             second.place.eq(place),
                             second.is_outside.eq(outside),
                             second.is_negated.eq(sign == "MINUS"),
@@ -291,7 +303,7 @@ class Vxm(wiring.Component):
             delayed(m, gated(step.mask, is_now), cycle - _FIRST_STEP, name=f"{name}_valid", reset_less=False)
             for name, is_now, cycle in (
                 ("moved", reads_vmem, vxm.SOURCE_VALID[Source.VMEM] - 1),
-                ("acc", is_from[Source.ACC], vxm.SOURCE_VALID[Source.ACC]),
+                ("acc", is_from[Source.ACC], vxm.SOURCE_VALID[Source.ACC] - 1),
                 ("weights", is_from[Source.WMEM], vxm.SOURCE_VALID[Source.WMEM]),
             )
         )
@@ -304,6 +316,7 @@ class Vxm(wiring.Component):
             switch.move.eq(delayed(m, step.move, move_wait, name="move")),
             switch.vector.eq(self.vmem_a.data),
         ]
+        is_acc_next, is_acc = is_acc[0], delayed(m, is_acc, 1, name="acc_valid_now", reset_less=False)
         integer_valid = is_acc | is_weights
         is_acc, is_weights, is_moved = is_acc[0], is_weights[0], moved_valid[0]
         is_converted = delayed(m, integer_valid[0], vxm.CONVERT - 1, name="is_converted", reset_less=False)
@@ -314,18 +327,20 @@ class Vxm(wiring.Component):
         lanes = []
         for row in range(config.rows):
             m.submodules[f"lane{row}"] = lane = Lane(config, self.technology)
+            is_sum = replicated(m, f"is_sum{row}", is_acc_next, self.technology)
             m.d.comb += [
                 lane.control.eq(control),
                 lane.valid.moved.eq(moved_valid[row]),
                 lane.valid.integer.eq(integer_valid[row]),
                 lane.moved.eq(switch.moved[row]),
-                lane.integer.eq(Mux(is_acc, self.acc.data.sums[row], self.weights.data[row])),
+                lane.integer.eq(Mux(is_sum, self.acc.data.sums[row], self.weights.data[row])),
                 lane.unit.eq(base - ACCUMULATOR_FRACTION_BITS),
                 lane.b.eq(self.vmem_b.data[row]),
                 lane.c.eq(self.smem_c.data[row]),
             ]
-            self._fault(Fault.FLOAT, lane.overflow)
-            self._fault(Fault.FUNCTION, lane.outside_domain)
+            half = row * _HALVES // config.rows
+            self._fault(Fault.FLOAT, lane.overflow, half)
+            self._fault(Fault.FUNCTION, lane.outside_domain, half)
             lanes.append(lane)
         return lanes
 
@@ -367,10 +382,11 @@ class Vxm(wiring.Component):
 
     # Faults.
 
-    def _fault(self, fault: Fault, condition: Value) -> None:
-        self._faults.append((fault, condition))
+    def _fault(self, fault: Fault, condition: Value, port: int = _HALVES) -> None:
+        self._faults[port].append((fault, condition))
 
     def _raise_faults(self, m: Module, of_steps: Value) -> None:
         for code in set(Fault) - {Fault.NONE}:
-            conditions = [condition for fault, condition in self._faults if fault is code]
-            m.d.comb += self.faults[code].eq(Cat(*conditions, of_steps == code).any())
+            self._fault(code, of_steps == code)
+            for flags, faults in zip(self.faults, self._faults, strict=True):
+                m.d.comb += flags[code].eq(Cat(condition for fault, condition in faults if fault is code).any())

@@ -12,7 +12,7 @@ from lpu_isa.fields import REGISTERS
 from lpu_isa.vxm import OPERAND_READ, SCALAR_READ
 
 from .agenda import Agenda
-from .float.encoding import delayed, float_layout
+from .float.encoding import delayed, float_layout, gated
 from .interfaces import RegisterRead
 
 __all__ = ["AHEAD", "TAPS", "Kind", "Operand", "operand_layout", "start_layout"]
@@ -42,7 +42,7 @@ def _place_bits(config: TileConfig) -> int:
 def operand_layout(config: TileConfig) -> data.StructLayout:
     """A start to come: which of `TAPS` the first operand is at, and the second one's kind and place."""
     second = data.StructLayout({
-        "kind": range(len(Kind)),
+        "kind": len(Kind),  # one-hot
         "place": _place_bits(config),
         "is_outside": 1,
         "is_negated": 1,
@@ -71,7 +71,7 @@ class Operand(wiring.Component):
     Ports
     -----
     put, delay, event : In                  As in `Agenda`; ``event`` is an `operand_layout`.
-    read_b, read_c, address : Out           `OPERAND_READ` cycles before the unit's start.
+    read_b, read_c, address : Out           `AHEAD` and `OPERAND_READ` cycles before the unit's start.
     is_outside : Out(1)                     With them: the address is past the end of the memory.
     conflict : Out(1)                       The unit would start twice in one cycle.
     scalar : Out(RegisterRead)              `SCALAR_READ` cycles before the unit's start.
@@ -97,13 +97,10 @@ class Operand(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         m.submodules.agenda = agenda = Agenda(self.event.shape(), self.delays)
-        # The memories lie far away, so that the address goes there from a register.
-        due = delayed(m, agenda.due, AHEAD, name="due_ahead", reset_less=False)
-        now = delayed(m, agenda.now, AHEAD, name="ahead")
-        second = now.second
-        taps = Cat(due & (now.tap == tap) for tap in range(len(TAPS)))
-        kinds = Cat(due & (second.kind == kind) for kind in Kind)
-        is_negated = due & second.is_negated
+        due, second = agenda.due, agenda.now.second
+        taps = Cat(due & (agenda.now.tap == tap) for tap in range(len(TAPS)))
+        kinds = gated(second.kind, due)
+        until_start = AHEAD + OPERAND_READ - 1
         m.d.comb += [
             agenda.put.eq(self.put),
             agenda.delay.eq(self.delay),
@@ -113,10 +110,12 @@ class Operand(wiring.Component):
             self.address.eq(second.place),
             self.is_outside.eq((self.read_b | self.read_c) & second.is_outside),
             self.conflict.eq(agenda.conflict),
-            self.scalar.index.eq(delayed(m, second.place, OPERAND_READ - SCALAR_READ, name="register")),
+            self.scalar.index.eq(delayed(m, second.place, AHEAD + OPERAND_READ - SCALAR_READ, name="register")),
             self.start.scalar.eq(delayed(m, self.scalar.data, SCALAR_READ - 1, name="scalar")),
-            self.start.tap.eq(delayed(m, taps, OPERAND_READ - 1, name="tap", reset_less=False)),
-            self.start.kind.eq(delayed(m, kinds, OPERAND_READ - 1, name="kind", reset_less=False)),
-            self.start.is_negated.eq(delayed(m, is_negated, OPERAND_READ - 1, name="is_negated", reset_less=False)),
+            self.start.tap.eq(delayed(m, taps, until_start, name="tap", reset_less=False)),
+            self.start.kind.eq(delayed(m, kinds, until_start, name="kind", reset_less=False)),
+            self.start.is_negated.eq(
+                delayed(m, due & second.is_negated, until_start, name="is_negated", reset_less=False)
+            ),
         ]
         return m

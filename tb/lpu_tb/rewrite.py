@@ -6,8 +6,8 @@ __all__ = ["with_clocked_resets", "with_running_clock", "without_register_starts
 
 _START = re.compile(r"^(  reg (?:\[[^]]*\] )?\S+ ) ?= \d+'h[0-9a-f]+;$", re.MULTILINE)
 _MODULE_END = re.compile(r"(?<=^endmodule\n)", re.MULTILINE)
-_RESET = re.compile(r"^    if \(rst\) begin\n      (\S+) +=\s(\S+);\n    end\n(?=  end\n)", re.MULTILINE)
-_REGISTER = re.compile(r"^  always @\(posedge clk\)\n    (\S+) +<= (\S+) ;\n", re.MULTILINE)
+_RESET = re.compile(r"^    if \((\w*rst)\) begin\n      (\S+) +=\s(\S+);\n    end\n(?=  end\n)", re.MULTILINE)
+_REGISTER = re.compile(r"^  always @\(posedge (\w*clk)\)\n    (\S+) +<= (\S+) ;\n", re.MULTILINE)
 
 
 def without_register_starts(text: str) -> str:
@@ -16,7 +16,7 @@ def without_register_starts(text: str) -> str:
 
 
 def with_clocked_resets(text: str) -> str:
-    """Verilog that means the same and tests ``rst`` where a register takes its value.
+    """Verilog that means the same and tests its resets where a register takes its value.
 
     Amaranth tests it in the combinational block of the value that comes next. A simulator then works out all of them
     whenever an input of the design changes, its clock included: a sixth of its time.
@@ -26,22 +26,23 @@ def with_clocked_resets(text: str) -> str:
 
 def _with_clocked_resets(module: str) -> str:
     """`with_clocked_resets` of one module: names are its own."""
-    taken = {following for _, following in _REGISTER.findall(module)}
-    values: dict[str, str] = {}
+    taken = {following for *_, following in _REGISTER.findall(module)}
+    values: dict[str, tuple[str, str]] = {}
 
     def move(reset: re.Match[str]) -> str:
-        following, value = reset.groups()
+        signal, following, value = reset.groups()
         if following not in taken:
             return reset[0]
-        values[following] = value
+        values[following] = signal, value
         return ""
 
     def register(found: re.Match[str]) -> str:
-        name, following = found.groups()
+        clock, name, following = found.groups()
         if following not in values:
             return found[0]
-        reset = f"    if (rst) {name} <= {values[following]};\n    else "
-        return f"  always @(posedge clk)\n{reset}{name} <= {following} ;\n"
+        signal, value = values[following]
+        reset = f"    if ({signal}) {name} <= {value};\n    else "
+        return f"  always @(posedge {clock})\n{reset}{name} <= {following} ;\n"
 
     return _REGISTER.sub(register, _RESET.sub(move, module))
 

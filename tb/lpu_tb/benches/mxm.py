@@ -73,8 +73,9 @@ class MxmDriver:
         if dut.weights__enable.value:
             word = dut.weights__address.value.to_unsigned()
             self._reads[self.cycle + WEIGHT_READ_LATENCY] = min(word, self.config.wmem_words - 1)
-        if code := dut.fault.value.to_unsigned():
-            self.fault = self.fault or (Fault(code), self.cycle)
+        if flags := dut.faults.value.to_unsigned():
+            lowest = (flags & -flags).bit_length() - 1
+            self.fault = self.fault or (Fault(lowest), self.cycle)
 
     def present_block(self, block: int, part: int, values: np.ndarray, code: int, tracker: int, first: bool) -> None:
         """Put a part of a block on the port for the cycle at hand."""

@@ -1,6 +1,8 @@
 """The vector unit between memories that are modelled here."""
 
 from collections import Counter, deque
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import cocotb
@@ -13,6 +15,7 @@ from lpu_isa.faults import Fault
 from lpu_isa.fields import REGISTERS, Slot
 from lpu_isa.mxm import TRACKERS
 from lpu_rtl.interfaces import WEIGHT_ROW_LATENCY, issue_operands
+from lpu_rtl.vxm import N_FAULTS
 from lpu_sw.sim.state import TileState
 
 from ..clock import start_clock
@@ -86,7 +89,7 @@ class _Surroundings:
             index = int(getattr(dut, f"scalars__{name}__index").value)
             getattr(dut, f"scalars__{name}__data").value = self.registers[index]
         self._take_writes(cycle)
-        if (flags := int(dut.faults.value)) != 0:
+        if flags := reduce(or_, (int(getattr(dut, f"faults__{port}").value) for port in range(N_FAULTS))):
             lowest = (flags & -flags).bit_length() - 1
             self.faults.append((cycle, lowest))
         if dut.busy.value:
