@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, PureInterface, connect, flipped
+from amaranth.lib.wiring import In, Out, PureInterface, Signature, connect, flipped
 
 from lpu_isa.bundle import BundleFormat
 from lpu_isa.config import TileConfig, address_bits
@@ -42,6 +42,9 @@ _UNITS = ("mxm", "vxm", "sxm")
 _WRITERS = 2
 """Of scalar registers: integer results, and what comes late."""
 
+_Result = Signature({"is_due": Out(1), "write": Out(RegisterWrite)})
+"""What is written in this cycle, and whether anything is: register 0 stays as it is."""
+
 outbox_layout = data.StructLayout({"word": 32, "stamp": 32})
 """What SEND puts into the outbox: a register, and the low half of the cycle counter."""
 
@@ -63,8 +66,8 @@ class Icu(wiring.Component):
     -----
     start, stop, reset : In(1)          From the host, one cycle each. ``start`` is ignored while ``running``.
     running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``was_busy`` has fallen.
-    cancels, cancel : Out(1)            The units drop what they are doing, in the next cycle and in this one: that after a
-                                        start, a stop, a reset or a fault.
+    cancels, cancel : Out(1)            The units drop what they are doing in the next cycle, and in this one: in that after
+                                        a start, a stop, a reset or a fault.
     was_busy : In(1)                    A cycle ago a unit's operation was running, or its result on the way.
     faults : In(FAULT_FLAGS) array      Faults from outside, one cycle each. No later bundle is executed.
     fault, fault_pc, cycles : Out       Fault register, NONE while ``running``; the bundle issued last before it; cycle
@@ -128,16 +131,21 @@ class Icu(wiring.Component):
         does = self._judge(m, fetch, slots, coming, faults, faulting)
 
         self._branch(m, fetch, does, slots["icu"].imm, rs, rt, drop, faults)
-        alu = self._compute(m, does, slots["icu"], rs, rt)
+        rd_is_some = Signal()  # not register 0, which stays as it is
+        with m.If(fetch.loads):
+            m.d.sync += rd_is_some.eq(coming["icu"].rd.any())
+        alu = self._compute(m, does, slots["icu"], rd_is_some, rs, rt)
         lanes = self._read_lanes(m, does, slots["icu"], rs, rt, drop)
         functions = self._apply_functions(m, does, slots["icu"], rs, drop)
         self._send(m, does, rs, faults)
-        hold = self._receive(m, does, alu, slots["icu"].rd, drop)
+        hold = self._receive(m, does, alu, slots["icu"].rd, rd_is_some, drop)
 
         late = self._late_results(m, [lanes.result, functions.result, self.reduction], drop, faults)
         for write, writer in zip(registers.writes, (alu, late), strict=True):
-            m.d.comb += [getattr(write, field).eq(getattr(writer, field)) for field in ("enable", "index", "data")]
-        faults[Fault.CONFLICT].append(alu.enable & late.enable)
+            m.d.comb += [
+                getattr(write, field).eq(getattr(writer.write, field)) for field in ("enable", "index", "data")
+            ]
+        faults[Fault.CONFLICT].append(alu.is_due & late.is_due)
         self._latch_fault(m, fetch, faults, [lanes.fault, functions.fault], does[IcuOp.RECV], faulting)
         self._run(m, fetch, does[IcuOp.HALT], faulting, drop, hold)
         return m
@@ -265,7 +273,9 @@ class Icu(wiring.Component):
         with m.If(does[IcuOp.TIMING]):
             m.d.sync += [fetch.timing_base.eq(total), fetch.target.eq(fetch.pc + 1)]
 
-    def _compute(self, m: Module, does: dict, icu: data.View, rs: Signal, rt: Signal) -> data.View:
+    def _compute(
+        self, m: Module, does: dict, icu: data.View, rd_is_some: Signal, rs: Signal, rt: Signal
+    ) -> PureInterface:
         """Integer results: computed in the cycle of issue, written in the next."""
         assert ALU == 1
         results = {
@@ -277,12 +287,13 @@ class Icu(wiring.Component):
             IcuOp.SHL: rs << icu.imm[:5],
             IcuOp.SHR: rs.as_unsigned() >> icu.imm[:5],
         }
-        alu = RegisterWrite.create(path=("alu",))
-        m.d.sync += [alu.enable.eq(Cat(does[code] for code in results).any()), alu.index.eq(icu.rd)]
+        alu = _Result.create(path=("alu",))
+        is_due = Cat(does[code] for code in results).any()
+        m.d.sync += [alu.is_due.eq(is_due), alu.write.enable.eq(is_due & rd_is_some), alu.write.index.eq(icu.rd)]
         with m.Switch(icu.op):
             for code, result in results.items():
                 with m.Case(code):
-                    m.d.sync += alu.data.eq(result)
+                    m.d.sync += alu.write.data.eq(result)
         return alu
 
     def _read_lanes(self, m: Module, does: dict, icu: data.View, rs: Signal, rt: Signal, drop: Signal) -> LaneReader:
@@ -302,12 +313,14 @@ class Icu(wiring.Component):
 
     def _late_results(self, m: Module, writers: list, drop: Signal, faults: dict[Fault, list[Value]]) -> PureInterface:
         """Results that come from far away, registered for the next cycle."""
-        late = RegisterWrite.create(path=("late",))
+        late = _Result.create(path=("late",))
         enables = [writer.enable for writer in writers]
         faults[Fault.CONFLICT] = [a & b for i, a in enumerate(enables) for b in enables[:i]]
-        m.d.sync += late.enable.eq(Cat(enables).any() & ~drop)
+        some = [writer.enable & writer.index.any() for writer in writers]
+        m.d.sync += [late.is_due.eq(Cat(enables).any() & ~drop), late.write.enable.eq(Cat(some).any() & ~drop)]
         for field in ("index", "data"):
-            m.d.sync += getattr(late, field).eq(_any([gated(getattr(one, field), one.enable) for one in writers]))
+            value = _any([gated(getattr(one, field), one.enable) for one in writers])
+            m.d.sync += getattr(late.write, field).eq(value)
         return late
 
     def _apply_functions(self, m: Module, does: dict, icu: data.View, rs: Signal, drop: Signal) -> ScalarFunction:
@@ -330,7 +343,9 @@ class Icu(wiring.Component):
         ]
         faults[Fault.MAILBOX] = [does[IcuOp.SEND] & ~self.outbox.ready]
 
-    def _receive(self, m: Module, does: dict, alu: data.View, rd: Value, drop: Signal) -> Signal:
+    def _receive(
+        self, m: Module, does: dict, alu: PureInterface, rd: Value, rd_is_some: Signal, drop: Signal
+    ) -> Signal:
         """RECV: leaves issue to stand when the inbox is empty; returns whether this cycle is spent waiting."""
         hold = Signal()
         wants = Signal()
@@ -344,9 +359,13 @@ class Icu(wiring.Component):
         with m.If(does[IcuOp.RECV]):
             m.d.sync += destination.eq(rd)
         with m.If(wants & self.inbox.valid):
-            m.d.sync += [alu.enable.eq(1), alu.data.eq(self.inbox.payload)]
+            m.d.sync += [
+                alu.is_due.eq(1),
+                alu.write.enable.eq(Mux(self.waiting, destination.any(), rd_is_some)),
+                alu.write.data.eq(self.inbox.payload),
+            ]
         with m.If(self.waiting):
-            m.d.sync += alu.index.eq(destination)
+            m.d.sync += alu.write.index.eq(destination)
         return hold
 
     def _latch_fault(

@@ -14,7 +14,7 @@ from .address import NestedAddress, NestedLoop
 from .interfaces import FAULT_FLAGS, WEIGHT_READ_LATENCY, AccumulatorRead, BlockWrite, Issue, WeightRead
 from .primitives import LUT_RAM, Multiplier18, Technology, replicated
 
-__all__ = ["BlockRead", "Mxm", "block_layout"]
+__all__ = ["SIDES", "BlockRead", "Mxm", "block_layout"]
 
 _BYTE = 8
 _CODE_BITS = 8
@@ -23,7 +23,7 @@ _WALK = 1
 _ACT_DATA = ACT_READ + 1
 _WEIGHT_DATA = WMEM_READ + WEIGHT_READ_LATENCY
 """Cycle of a step in which its weights meet its activations."""
-_SIDES = 2
+SIDES = 2
 """Of the chip, at which the rows lie."""
 
 
@@ -233,8 +233,8 @@ class Mxm(wiring.Component):
     acc : In(AccumulatorRead)       Any time.
     act : In(BlockRead)             While ``busy`` is low.
     busy : Out(1)                   An operation is under way: from the cycle after its issue to that of its last write.
-    faults : Out(FAULT_FLAGS)       This cycle's: ISSUE (a walk still runs), COUNT (then no step is made), ADDRESS,
-                                    ACCUMULATOR (sum or shift too large).
+    faults : Out(FAULT_FLAGS) array     This cycle's, by side of the chip: ISSUE (a walk still runs), COUNT (then no
+                                    step is made), ADDRESS, ACCUMULATOR (sum or shift too large).
 
     Timing: initiation interval ``inner * outer`` cycles. A fault shows one cycle after its cause: ISSUE in the cycle
     after the issue, COUNT two cycles after it, ADDRESS and ACCUMULATOR one cycle after the access. Steps behind it go
@@ -252,7 +252,7 @@ class Mxm(wiring.Component):
             "acc": In(AccumulatorRead(config)),
             "act": In(BlockRead(config)),
             "busy": Out(1),
-            "faults": Out(FAULT_FLAGS),
+            "faults": Out(FAULT_FLAGS).array(SIDES),
         })  # fmt: skip
 
     def elaborate(self, platform) -> Module:
@@ -373,14 +373,14 @@ class Mxm(wiring.Component):
 
         def at_sides(name: str, value: Value) -> list[Value]:
             """``value`` a cycle later, at either side."""
-            return [replicated(m, f"{name}_of_side{side}", value, self.technology) for side in range(_SIDES)]
+            return [replicated(m, f"{name}_of_side{side}", value, self.technology) for side in range(SIDES)]
 
         activations = at_sides("activations", block.values.as_value())
         acc_addresses = at_sides("acc_address", acc_address)
-        overflows = []
+        overflows: list[list[Value]] = [[] for _ in range(SIDES)]
         for index in range(config.rows):
             m.submodules[f"row{index}"] = row = _Row(config, amounts, self.technology)
-            side = index * _SIDES // config.rows
+            side = index * SIDES // config.rows
             m.d.comb += [
                 row.activations.eq(activations[side]),
                 row.weights.eq(self.weights.data[index]),
@@ -392,7 +392,7 @@ class Mxm(wiring.Component):
                 row.read_address.eq(self.acc.address),
                 self.acc.data.sums[index].eq(row.read_sum),
             ]
-            overflows.append(row.overflow)
+            overflows[side].append(row.overflow)
 
         # The base codes of the entries.
         depth = config.accumulators
@@ -423,6 +423,8 @@ class Mxm(wiring.Component):
             (Fault.ISSUE, loop.is_clash),
         ):
             m.d.sync += raised[fault].eq(is_raised & ~self.stop)
-        overflow = Cat(overflows).any() & ~was_stopped
-        m.d.comb += self.faults.eq(raised | (overflow << Fault.ACCUMULATOR))
+        for side, of_rows in enumerate(overflows):
+            overflow = Cat(of_rows).any() & ~was_stopped
+            others = raised if side == SIDES - 1 else 0
+            m.d.comb += self.faults[side].eq(others | (overflow << Fault.ACCUMULATOR))
         return m

@@ -38,7 +38,8 @@ class RegisterFile(wiring.Component):
     reads, places : In(RegisterRead) array      Asynchronous; ``places`` are sign-extended.
     ahead : In(RegisterRead) array      ``data`` a cycle after ``index``, as an asynchronous port would show them then:
                                         what is written in between is in them.
-    writes : In(RegisterWrite) array    Visible from the next cycle on. Ignored while ``clearing``.
+    writes : In(RegisterWrite) array    Visible from the next cycle on. Never enabled for register 0, nor after the
+                                        first cycle of ``clearing``.
     clear : In(1)                       Start zeroing all registers, one a cycle.
     clearing : Out(1)                   Still at it; also after a hardware reset, since the memory starts undefined.
     """
@@ -61,16 +62,16 @@ class RegisterFile(wiring.Component):
         write, near_write = words.write_port(), near.write_port()
         clearing, cleared = Signal(init=1), Signal(range(REGISTERS))
 
-        m.d.comb += self.clearing.eq(clearing)
+        # What writes goes to all copies: so there is no choice, only gates. `cleared` is 0 when nothing is zeroed. A write
+        # in the first cycle that zeroes comes in place of register 0, which is zero, and is itself zeroed later.
+        m.d.comb += [
+            self.clearing.eq(clearing),
+            write.en.eq(Cat(clearing, *(one.enable for one in self.writes)).any()),
+            write.addr.eq(reduce(or_, (gated(one.index, one.enable) for one in self.writes), cleared)),
+            write.data.eq(reduce(or_, (gated(one.data, one.enable) for one in self.writes))),
+        ]
         with m.If(clearing):
-            m.d.comb += [write.en.eq(1), write.addr.eq(cleared)]
             m.d.sync += [cleared.eq(cleared + 1), clearing.eq(cleared != REGISTERS - 1)]
-        with m.Else():
-            m.d.comb += [
-                write.en.eq(Cat(one.enable & (one.index != 0) for one in self.writes).any()),
-                write.addr.eq(reduce(or_, (gated(one.index, one.enable) for one in self.writes))),
-                write.data.eq(reduce(or_, (gated(one.data, one.enable) for one in self.writes))),
-            ]
         with m.If(self.clear):
             m.d.sync += [clearing.eq(1), cleared.eq(0)]
 

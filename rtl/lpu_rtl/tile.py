@@ -13,7 +13,7 @@ from lpu_isa.faults import Fault
 from .host import AxiLite, Host
 from .icu import Icu
 from .interfaces import LATE_SCALARS
-from .mxm import Mxm
+from .mxm import SIDES, Mxm
 from .primitives import Technology
 from .share import share
 from .vmem import VectorMemory
@@ -54,9 +54,9 @@ class Tile(wiring.Component):
         config, technology = self.config, self.technology
         m.submodules.host = host = Host(config)
         m.submodules.windows = windows = Windows(config)
-        m.submodules.icu = icu = Icu(config, technology, n_faults=2 + N_FAULTS)
+        m.submodules.icu = icu = Icu(config, technology, n_faults=1 + SIDES + N_FAULTS)
         m.submodules.mxm = mxm = Mxm(config, technology)
-        # A reset of all comes to the vector unit as one that cancels what it does, so that it has one source, a register.
+        # The vector unit is reset by one register: a reset of all comes to it as that which cancels what it does.
         restarts = Signal(init=1)
         m.d.sync += restarts.eq(icu.cancels)
         m.domains.vector = ClockDomain(local=True)
@@ -113,8 +113,7 @@ class Tile(wiring.Component):
         ]
         connect(m, vxm.vmem_b, vmem.read[1])
         m.d.sync += [
-            icu.faults[0].eq(mxm.faults),
-            icu.faults[1][Fault.CONFLICT].eq(reduce(or_, conflicts)),
-            *(icu.faults[2 + i].eq(faults) for i, faults in enumerate(vxm.faults)),
+            icu.faults[0][Fault.CONFLICT].eq(reduce(or_, conflicts)),
+            *(icu.faults[1 + i].eq(faults) for i, faults in enumerate([*mxm.faults, *vxm.faults])),
         ]
         return m

@@ -39,10 +39,16 @@ _SELECT = 1
 _HALVES = 2
 """Of the lanes, which lie far apart."""
 
-N_FAULTS = _HALVES + 1
+N_FAULTS = _HALVES + 2
 """Ports of faults."""
 
 _OPERAND_CHOICES = {"multiply": Multiply, "add": Add, "gain": Gain}
+
+_LEADS = dict.fromkeys(_OPERAND_CHOICES, _FIRST_STEP + AHEAD + vxm.OPERAND_READ) | {
+    "function": _FIRST_STEP + _DECODE + _SELECT,
+    "result": _FIRST_STEP + _DECODE + _SELECT + vxm.RESULT,
+}
+"""Cycles by which a stage's agenda comes due before the vector of the pass is there."""
 
 
 class Vxm(wiring.Component):
@@ -68,7 +74,8 @@ class Vxm(wiring.Component):
     scalars : Out                               Register reads of ``multiply``, ``add`` and ``gain``.
     register_write : Out(RegisterWrite)         Reductions.
     clamped : Out(range(rows + 1))              Lanes that were clamped in this cycle's ``weight_write``.
-    faults : Out(FAULT_FLAGS) array             This cycle's faults: each half of the lanes', and all others.
+    faults : Out(FAULT_FLAGS) array             This cycle's faults: those of each half of the lanes, of agendas that
+                                                are asked too much of, and all others.
     busy : Out(1)                               From the cycle after issue to that of the last write.
 
     Timing: `lpu_isa.vxm.use`, cycle by cycle. ISSUE, COUNT and the CONFLICT of source and switch are raised a cycle
@@ -101,7 +108,7 @@ class Vxm(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         self._faults: list[list[tuple[Fault, Value]]] = [[] for _ in self.faults]
-        m.submodules.steps = steps = PassSteps(self.config)
+        m.submodules.steps = steps = PassSteps(self.config, _LEADS)
         connect(m, flipped(self.issue), steps.issue)
         connect(m, flipped(self.switch), steps.switch)
         self._active, self._step, self._op = steps.active, steps.step, steps.step.op
@@ -142,7 +149,7 @@ class Vxm(wiring.Component):
         for unit, operand in operands.items():
             m.d.comb += control[unit].eq(operand.start)
             connect(m, flipped(getattr(self.scalars, unit)), operand.scalar)
-            self._fault(Fault.CONFLICT, operand.conflict)
+            self._fault(Fault.CONFLICT, operand.conflict, _HALVES)
             is_outside_q = delayed(m, operand.is_outside, AHEAD, name=f"{unit}_outside", reset_less=False)
             self._fault(Fault.ADDRESS, is_outside_q)
         # The memories lie far away, so that what they are asked goes there from a register.
@@ -159,14 +166,13 @@ class Vxm(wiring.Component):
 
     def _operand(self, m: Module, unit: str) -> Operand:
         op, step = self._op, self._step
-        lead = AHEAD + vxm.OPERAND_READ + _FIRST_STEP
-        operand = Operand(self.config, {cycle - lead for cycle in stage_cycles(unit)})
+        operand = Operand(self.config, _delays(unit))
         m.submodules[f"{unit}_operand"] = operand
         event = operand.event
         second = Signal(event.second.shape(), name=f"{unit}_second")
         m.d.comb += [
             operand.put.eq(self._active & op[unit].any()),
-            operand.delay.eq(step.cycles[unit] - lead),
+            operand.delay.eq(step.delays[unit]),
             event.tap.eq(self._taps[unit]),
             event.second.eq(second),
         ]
@@ -193,17 +199,16 @@ class Vxm(wiring.Component):
                         ]
         return operand
 
-    def _agenda(self, m: Module, stage: str, event: data.StructLayout, put: Value, wait: int = 0) -> Agenda:
-        """An agenda that comes due `_DECODE`, `_SELECT` and ``wait`` cycles before the pass is at ``stage``."""
-        lead = _DECODE + _SELECT + wait + _FIRST_STEP
-        agenda = Agenda(event, {cycle - lead for cycle in stage_cycles(stage)})
+    def _agenda(self, m: Module, stage: str, event: data.StructLayout, put: Value) -> Agenda:
+        """An agenda that comes due as `_LEADS` says before the pass is at ``stage``."""
+        agenda = Agenda(event, _delays(stage))
         m.submodules[f"{stage}_agenda"] = agenda
         m.d.comb += [
             agenda.put.eq(put),
-            agenda.delay.eq(self._step.cycles[stage] - lead),
+            agenda.delay.eq(self._step.delays[stage]),
             agenda.event.tap.eq(self._taps[stage]),
         ]
-        self._fault(Fault.CONFLICT, agenda.conflict)
+        self._fault(Fault.CONFLICT, agenda.conflict, _HALVES)
         return agenda
 
     def _decoded_tap(self, m: Module, agenda: Agenda, name: str) -> Value:
@@ -227,6 +232,7 @@ class Vxm(wiring.Component):
             "is_due": 1,
             "tap": range(len(TAPS)),
             "relu": 1,
+            "is_squared": 1,
             "to_vmem": 1,
             "to_smem": 1,
             "address": max(address_bits(config.vmem_words), address_bits(config.smem_words)),
@@ -234,7 +240,7 @@ class Vxm(wiring.Component):
             "quantise": quantise_layout(config),
             "reduce": reduce_layout(config),
         })  # fmt: skip
-        agenda = self._agenda(m, "result", layout, self._active, vxm.RESULT)
+        agenda = self._agenda(m, "result", layout, self._active)
         result, quantise, reduce = agenda.event, agenda.event.quantise, agenda.event.reduce
         to_vmem, to_smem = op.write == Write.VMEM, op.write == Write.SMEM
         is_vmem_outside = to_vmem & is_outside(step.d, config.vmem_words)
@@ -243,6 +249,7 @@ class Vxm(wiring.Component):
         m.d.comb += [
             result.is_due.eq(1),
             result.relu.eq(op.relu),
+            result.is_squared.eq(op.reduce == Reduce.SUM_SQUARES),
             result.to_vmem.eq(to_vmem),
             result.to_smem.eq(to_smem),
             result.address.eq(step.d),
@@ -264,15 +271,16 @@ class Vxm(wiring.Component):
             reduce.start.eq(step.start),
         ]
         coming = layout(delayed(m, gated(agenda.now, agenda.due), _DECODE, name="coming_event", reset_less=False))
-        is_squared = coming.reduce.kind == Reduce.SUM_SQUARES
         m.d.comb += [
             control.result.tap.eq(self._decoded_tap(m, agenda, "result")),
             control.result.relu.eq(coming.relu),
-            control.result.is_squared.eq(is_squared),
+            control.result.is_squared.eq(coming.is_squared),
         ]
         chosen = delayed(m, coming, _SELECT, name="chosen_event", reset_less=False)
         event = delayed(m, chosen, vxm.RESULT, name="result_event", reset_less=False)
-        gains_twice = delayed(m, is_squared & control.gain.tap.any(), _SELECT, name="gains_twice", reset_less=False)
+        gains_twice = delayed(
+            m, coming.is_squared & control.gain.tap.any(), _SELECT, name="gains_twice", reset_less=False
+        )
         self._fault(Fault.CONFLICT, gains_twice)
         assert _DECODE == _SELECT == vxm.RESULT == 1
         return event, Cat(agenda.due, agenda.pending, coming.is_due, chosen.is_due, event.is_due).any()
@@ -358,17 +366,16 @@ class Vxm(wiring.Component):
         """The reducer, which takes results, or squares of results when they are ready; returns whether it is busy."""
         m.submodules.reducer = reducer = Reducer(self.config)
         layout = event.reduce.shape()
-        is_squared = event.reduce.kind == Reduce.SUM_SQUARES
-        squared = layout(gated(event.reduce, is_squared))
+        squared = layout(gated(event.reduce, event.is_squared))
         is_busy = [reducer.busy]
         for cycle in range(vxm.MULTIPLY):
             squared = delayed(m, squared, 1, name=f"squared{cycle}", reset_less=False)
             is_busy.append(squared.kind != Reduce.NONE)
         is_square = squared.kind != Reduce.NONE
-        self._fault(Fault.CONFLICT, is_square & ~is_squared & (event.reduce.kind != Reduce.NONE))
+        self._fault(Fault.CONFLICT, is_square & ~event.is_squared & (event.reduce.kind != Reduce.NONE))
         valid = delayed(m, Cat(lane.result_valid for lane in lanes), vxm.MULTIPLY, name="square_valid")
         m.d.comb += [
-            reducer.event.eq(Mux(is_square, squared, gated(event.reduce, ~is_squared))),
+            reducer.event.eq(Mux(is_square, squared, gated(event.reduce, ~event.is_squared))),
             reducer.valid.eq(Mux(is_square, valid, Cat(lane.result_valid for lane in lanes))),
         ]
         for row, lane in enumerate(lanes):
@@ -382,7 +389,7 @@ class Vxm(wiring.Component):
 
     # Faults.
 
-    def _fault(self, fault: Fault, condition: Value, port: int = _HALVES) -> None:
+    def _fault(self, fault: Fault, condition: Value, port: int = N_FAULTS - 1) -> None:
         self._faults[port].append((fault, condition))
 
     def _raise_faults(self, m: Module, of_steps: Value) -> None:
@@ -390,3 +397,8 @@ class Vxm(wiring.Component):
             self._fault(code, of_steps == code)
             for flags, faults in zip(self.faults, self._faults, strict=True):
                 m.d.comb += flags[code].eq(Cat(condition for fault, condition in faults if fault is code).any())
+
+
+def _delays(stage: str) -> set[int]:
+    """The cycles that can pass from a step until the stage's agenda comes due."""
+    return {cycle - _LEADS[stage] for cycle in stage_cycles(stage)}

@@ -1,5 +1,6 @@
 """Steps of a pass: which vector it is now, where its operands lie and how long it takes to each unit."""
 
+from collections.abc import Mapping
 from itertools import product
 
 from amaranth import Array, Cat, Const, Module, Mux, Shape, Signal, signed
@@ -85,10 +86,10 @@ class _Walk(wiring.Component):
 def step_layout(config: TileConfig) -> data.StructLayout:
     """A step of a pass."""
     part = address_bits(config.words_per_block)
-    cycle = range(max(stage_cycles("result")) + 1)
+    delay = range(max(stage_cycles("result")) + 1)
     return data.StructLayout({
         "op": slot_layout(vxm.slot(config)),
-        "cycles": data.StructLayout(dict.fromkeys((*_UNITS, "result"), cycle)),  # of the first vector, from issue
+        "delays": data.StructLayout(dict.fromkeys((*_UNITS, "result"), delay)),  # from the step, less the stage's lead
         "is_first": 1,
         "is_last": 1,
         "mask": config.rows,  # valid lanes
@@ -112,6 +113,11 @@ def step_layout(config: TileConfig) -> data.StructLayout:
 class PassSteps(wiring.Component):
     """Walks through the steps of the pass that was issued last.
 
+    Parameters
+    ----------
+    config : TileConfig
+    leads : by unit, and for "result": cycles by which ``step.delays`` are less than those from issue to the stage.
+
     Ports
     -----
     issue : In(Issue)           Vector slot.
@@ -122,8 +128,8 @@ class PassSteps(wiring.Component):
     fault : Out(FAULT_BITS)     ISSUE, CONFLICT or COUNT, a cycle after issue; the pass then has no steps.
     """
 
-    def __init__(self, config: TileConfig) -> None:
-        self.config = config
+    def __init__(self, config: TileConfig, leads: Mapping[str, int]) -> None:
+        self.config, self.leads = config, leads
         super().__init__({
             "issue": In(Issue(vxm.slot(config))),
             "switch": In(Issue(sxm.slot(config))),
@@ -180,7 +186,7 @@ class PassSteps(wiring.Component):
 
         # What stays the same for all steps.
         last_mask = Signal(config.rows, reset_less=True)
-        shapes = {name: step[name].shape() for name in ("row", "index", "start")}
+        shapes = {name: step[name].shape() for name in ("row", "index", "start", "delays")}
         kept = Signal(data.StructLayout(shapes | {"move": switch_layout(config)}), reset_less=True)
         with m.If(start):
             m.d.sync += [
@@ -198,12 +204,14 @@ class PassSteps(wiring.Component):
             step.index.eq(kept.index),
             step.start.eq(kept.start),
             step.move.eq(kept.move),
+            step.delays.eq(kept.delays),
         ]
         table = _stage_table()
-        used = Cat(op.source, op.multiply.any(), op.add.any(), op.function.any(), op.gain.any())
-        for stage in (*_UNITS, "result"):
-            cycles = Array(Const(max(getattr(stages, stage), 0), 5) for stages in table)
-            m.d.comb += step.cycles[stage].eq(cycles[used])
+        used = Cat(issued.source, *(issued[unit].any() for unit in _UNITS))
+        for stage, lead in self.leads.items():
+            delays = Array(Const(max(getattr(stages, stage) - lead, 0), 5) for stages in table)
+            with m.If(start):
+                m.d.sync += kept.delays[stage].eq(delays[used])
 
         # Counters.
         last_part = config.words_per_block - 1

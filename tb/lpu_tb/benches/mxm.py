@@ -1,6 +1,8 @@
 """Matrix unit against the simulator's matmul: random and extreme operations, faults, and each access in its cycle."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 
 import cocotb
 import numpy as np
@@ -13,6 +15,7 @@ from lpu_isa.fields import Operation
 from lpu_isa.formats import ACCUMULATOR_BITS, ACCUMULATOR_FRACTION_BITS, ACCUMULATOR_HEADROOM
 from lpu_isa.mxm import Base, Clear
 from lpu_rtl.interfaces import WEIGHT_READ_LATENCY, issue_operands
+from lpu_rtl.mxm import SIDES
 from lpu_sw.sim.mxm import Matmul
 from lpu_sw.sim.state import TileState, Trap
 
@@ -73,7 +76,7 @@ class MxmDriver:
         if dut.weights__enable.value:
             word = dut.weights__address.value.to_unsigned()
             self._reads[self.cycle + WEIGHT_READ_LATENCY] = min(word, self.config.wmem_words - 1)
-        if flags := dut.faults.value.to_unsigned():
+        if flags := reduce(or_, (int(getattr(dut, f"faults__{side}").value) for side in range(SIDES))):
             lowest = (flags & -flags).bit_length() - 1
             self.fault = self.fault or (Fault(lowest), self.cycle)
 
