@@ -7,7 +7,7 @@ from operator import or_
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out, Signature, connect, flipped
+from amaranth.lib.wiring import In, Out, Signature
 
 from lpu_isa.config import TileConfig, address_bits
 from lpu_isa.fields import REGISTERS
@@ -88,7 +88,7 @@ class Host(wiring.Component):
         outbox = SyncFIFOBuffered(width=outbox_layout.size, depth=depth)
         m.submodules.inbox = ResetInserter(self.reset)(inbox)
         m.submodules.outbox = ResetInserter(begins)(outbox)
-        connect(m, flipped(self.inbox), inbox.r_stream)
+        in_all = self._give(m, inbox)
         m.d.comb += [
             outbox.w_data.eq(self.outbox.payload),
             outbox.w_en.eq(self.outbox.valid),
@@ -104,9 +104,25 @@ class Host(wiring.Component):
         controls = Signal()  # the host writes the control register in this cycle
         settling = Signal(_SETTLING)
         m.d.sync += settling.eq(Cat(controls, settling))
-        self._read(m, occupied, self.clearing | settling.any(), clamped, inbox, outbox)
-        self._write(m, occupied, controls, inbox)
+        self._read(m, occupied, self.clearing | settling.any(), clamped, in_all, outbox)
+        self._write(m, occupied, controls, inbox, in_all)
         return m
+
+    def _give(self, m: Module, inbox: SyncFIFOBuffered) -> Signal:
+        """Words for the tile, from a register behind the block RAM; returns how many there are."""
+        word, is_held = Signal(32, reset_less=True), Signal()
+        in_all = Signal(range(self.config.mailbox_words + 2))
+        m.d.comb += [
+            self.inbox.payload.eq(word),
+            self.inbox.valid.eq(is_held),
+            inbox.r_en.eq(~is_held),
+            in_all.eq(inbox.level + is_held),
+        ]
+        with m.If(~is_held):
+            m.d.sync += [word.eq(inbox.r_data), is_held.eq(inbox.r_rdy & ~self.reset)]
+        with m.Elif(self.inbox.ready | self.reset):
+            m.d.sync += is_held.eq(0)
+        return in_all
 
     def _may_access(self, address: Value, occupied: Signal) -> Value:
         """Whether the memories behind a byte address are free: a waiting tile still fetches bundles."""
@@ -119,7 +135,7 @@ class Host(wiring.Component):
         occupied: Signal,
         waits: Value,
         clamped: Signal,
-        inbox: SyncFIFOBuffered,
+        in_all: Signal,
         outbox: SyncFIFOBuffered,
     ) -> None:
         axi = self.axi
@@ -142,7 +158,7 @@ class Host(wiring.Component):
             Register.FAULT_PC: self.fault_pc,
             Register.CYCLES_LOW: self.cycles[:32],
             Register.CYCLES_HIGH: self.cycles[32:],
-            Register.INBOX_LEVEL: inbox.level,
+            Register.INBOX_LEVEL: in_all,
             Register.OUTBOX: head.word,
             Register.OUTBOX_STAMP: taken.stamp,
             Register.OUTBOX_LEVEL: outbox.level,
@@ -206,7 +222,7 @@ class Host(wiring.Component):
                 with m.If(axi.rready):
                     m.next = "IDLE"
 
-    def _write(self, m: Module, occupied: Signal, controls: Signal, inbox: SyncFIFOBuffered) -> None:
+    def _write(self, m: Module, occupied: Signal, controls: Signal, inbox: SyncFIFOBuffered, in_all: Signal) -> None:
         axi = self.axi
         out_of_reset = Signal()
         has_address, has_data = Signal(), Signal()
@@ -223,6 +239,7 @@ class Host(wiring.Component):
         is_control = in_registers & (offset == Register.CONTROL >> _WORD_SHIFT)
         is_inbox = in_registers & (offset == Register.INBOX >> _WORD_SHIFT)
         possible, acts, writes = Signal(), Signal(), Signal()
+        is_full = in_all == self.config.mailbox_words
         m.d.comb += [
             self.write.address.eq(address),
             self.write.data.eq(word),
@@ -237,8 +254,9 @@ class Host(wiring.Component):
             controls.eq(acts & is_control),
             self.write.enable.eq(acts & ~in_registers),
             inbox.w_data.eq(word),
-            inbox.w_en.eq(acts & is_inbox),
         ]
+        # A cycle later: the next write is not there yet.
+        m.d.sync += inbox.w_en.eq(acts & is_inbox & ~is_full)
         for control, signal in (
             (Control.START, self.start),
             (Control.STOP, self.stop),
@@ -246,12 +264,12 @@ class Host(wiring.Component):
         ):
             m.d.sync += signal.eq(controls & ((word & control) != 0))
         with m.If(writes):
-            is_full = is_inbox & ~inbox.w_rdy & (strobe != 0)
+            is_refused = is_inbox & is_full & (strobe != 0)
             m.d.sync += [
                 has_address.eq(0),
                 has_data.eq(0),
                 axi.bvalid.eq(1),
-                axi.bresp.eq(Mux(possible & ~is_full, _OKAY, _SLVERR)),
+                axi.bresp.eq(Mux(possible & ~is_refused, _OKAY, _SLVERR)),
             ]
         with m.Elif(axi.bready):
             m.d.sync += axi.bvalid.eq(0)

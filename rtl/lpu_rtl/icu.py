@@ -66,8 +66,8 @@ class Icu(wiring.Component):
     -----
     start, stop, reset : In(1)          From the host, one cycle each. ``start`` is ignored while ``running``.
     running, waiting, halted : Out(1)   As `lpu_isa.host.Status`; after HALT, ``running`` until ``was_busy`` has fallen.
-    cancels, cancel : Out(1)            The units drop what they are doing in the next cycle, and in this one: in that after
-                                        a start, a stop, a reset or a fault.
+    cancels, cancel : Out(1)            The units drop what they are doing in the next cycle, and in this one: in that
+                                        after a start, a stop, a reset or a fault.
     was_busy : In(1)                    A cycle ago a unit's operation was running, or its result on the way.
     faults : In(FAULT_FLAGS) array      Faults from outside, one cycle each. No later bundle is executed.
     fault, fault_pc, cycles : Out       Fault register, NONE while ``running``; the bundle issued last before it; cycle
@@ -291,7 +291,7 @@ class Icu(wiring.Component):
         is_due = Cat(does[code] for code in results).any()
         m.d.sync += [alu.is_due.eq(is_due), alu.write.enable.eq(is_due & rd_is_some), alu.write.index.eq(icu.rd)]
         with m.Switch(icu.op):
-            for code, result in results.items():
+            for code, result in (results | {IcuOp.RECV: self.inbox.payload}).items():
                 with m.Case(code):
                     m.d.sync += alu.write.data.eq(result)
         return alu
@@ -359,13 +359,9 @@ class Icu(wiring.Component):
         with m.If(does[IcuOp.RECV]):
             m.d.sync += destination.eq(rd)
         with m.If(wants & self.inbox.valid):
-            m.d.sync += [
-                alu.is_due.eq(1),
-                alu.write.enable.eq(Mux(self.waiting, destination.any(), rd_is_some)),
-                alu.write.data.eq(self.inbox.payload),
-            ]
+            m.d.sync += [alu.is_due.eq(1), alu.write.enable.eq(Mux(self.waiting, destination.any(), rd_is_some))]
         with m.If(self.waiting):
-            m.d.sync += alu.write.index.eq(destination)
+            m.d.sync += [alu.write.index.eq(destination), alu.write.data.eq(self.inbox.payload)]
         return hold
 
     def _latch_fault(

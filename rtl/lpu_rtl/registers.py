@@ -62,8 +62,8 @@ class RegisterFile(wiring.Component):
         write, near_write = words.write_port(), near.write_port()
         clearing, cleared = Signal(init=1), Signal(range(REGISTERS))
 
-        # What writes goes to all copies: so there is no choice, only gates. `cleared` is 0 when nothing is zeroed. A write
-        # in the first cycle that zeroes comes in place of register 0, which is zero, and is itself zeroed later.
+        # What writes goes to all copies: so there is no choice, only gates. `cleared` is 0 when nothing is zeroed. A
+        # write in the first cycle that zeroes comes in place of register 0, which is zero, and is zeroed itself later.
         m.d.comb += [
             self.clearing.eq(clearing),
             write.en.eq(Cat(clearing, *(one.enable for one in self.writes)).any()),

@@ -53,7 +53,7 @@ class Tile(wiring.Component):
         m = Module()
         config, technology = self.config, self.technology
         m.submodules.host = host = Host(config)
-        m.submodules.windows = windows = Windows(config)
+        m.submodules.windows = windows = Windows(config, technology)
         m.submodules.icu = icu = Icu(config, technology, n_faults=1 + SIDES + N_FAULTS)
         m.submodules.mxm = mxm = Mxm(config, technology)
         # The vector unit is reset by one register: a reset of all comes to it as that which cancels what it does.

@@ -25,6 +25,7 @@ from .interfaces import (
     vector_layout,
 )
 from .mxm import BlockRead
+from .primitives import Technology, replicated
 
 __all__ = ["READ_LATENCY", "WindowRead", "WindowWrite", "Windows"]
 
@@ -75,6 +76,8 @@ class Windows(wiring.Component):
     Parameters
     ----------
     config : TileConfig
+    technology : Technology
+        What registers in several places are built from.
 
     Ports
     -----
@@ -83,8 +86,8 @@ class Windows(wiring.Component):
     program_write, timing_write, wmem_write, vmem_write, smem_write
     """
 
-    def __init__(self, config: TileConfig) -> None:
-        self.config = config
+    def __init__(self, config: TileConfig, technology: Technology = Technology.GENERIC) -> None:
+        self.config, self.technology = config, technology
         n_beats = BundleFormat(config).beats
         vector = vector_layout(config)
         super().__init__({
@@ -172,10 +175,10 @@ class Windows(wiring.Component):
         ]
         # The memories lie all over the chip, so what is written goes there from registers.
         address = Signal.like(write.address, reset_less=True)
-        word = Signal.like(write.data, reset_less=True)
-        m.d.sync += [address.eq(write.address), word.eq(write.data)]
+        m.d.sync += address.eq(write.address)
         for window, asked in places.items():
             place = _Place(config, window, address)
+            word = replicated(m, f"{window.name.lower()}_word", write.data, self.technology)
             port = getattr(self, f"{window.name.lower()}_write")
             enable = Signal(name=f"{window.name.lower()}_enable")
             m.d.sync += enable.eq(write.enable & asked.exists)
