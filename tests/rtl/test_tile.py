@@ -209,6 +209,13 @@ def test_reset_or_stop_in_the_middle_is_recovered_from(run_tile, tmp_path):
     run_tile(SMALL, "tile", "resets", image=str(tmp_path / "good"), delays=60)
 
 
+def test_reset_leaves_no_fault_that_was_on_its_way(run_tile, tmp_path):
+    images = {code: image for image, code in FAULTS.values()}
+    for code, image in images.items():
+        image.save(tmp_path / code.name)
+    run_tile(SMALL, "tile", "reset_beats_faults", images=[str(tmp_path / code.name) for code in images], delays=40)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_result_does_not_depend_on_state_that_no_reset_sets(run_tile, tmp_path, seed):
     good_image().save(tmp_path / "good")
