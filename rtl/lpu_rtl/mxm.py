@@ -106,6 +106,7 @@ class _Row(wiring.Component):
     enable : In                             In the cycle of the shift; the entry is written in the next.
     overflow : Out(1)                       After that: the sum did not fit.
     read_address : In, read_sum : Out       Any entry; the sum two cycles later.
+    host_reads, host_address : In           The host's entry in its place.
     """
 
     def __init__(self, config: TileConfig, amounts: range, technology: Technology) -> None:
@@ -121,6 +122,8 @@ class _Row(wiring.Component):
             "replace": In(1),
             "overflow": Out(1),
             "read_address": In(address_bits(config.accumulators)),
+            "host_reads": In(1),
+            "host_address": In(address_bits(config.accumulators)),
             "read_sum": Out(signed(ACCUMULATOR_BITS)),
         })  # fmt: skip
 
@@ -190,6 +193,7 @@ class _Row(wiring.Component):
         is_same = Signal(reset_less=True)
         overflow = Signal(reset_less=True)
         read_q = Signal(shape, reset_less=True)
+        asked = Mux(self._here(m, "host_reads"), self._here(m, "host_address"), self._here(m, "read_address"))
         m.d.comb += [
             total.eq(addend + term),
             old.addr.eq(address),
@@ -199,7 +203,7 @@ class _Row(wiring.Component):
             write.addr.eq(replicated(m, "address_written", address, self.technology)),
             write.en.eq(enable),
             write.data.eq(total),
-            read.addr.eq(self._here(m, "read_address")),
+            read.addr.eq(asked),
             self.overflow.eq(overflow),
             self.read_sum.eq(read_q),
         ]
@@ -230,7 +234,8 @@ class Mxm(wiring.Component):
     stop : In(1)                    Ends the operations under way at once, without a fault.
     weights : Out(WeightRead)       One word a step, from cycle ``WMEM_READ``.
     block_write : In(BlockWrite)    Activation blocks and trackers.
-    acc : In(AccumulatorRead)       Any time.
+    acc, acc_host : In(AccumulatorRead)     Any time, for the vector unit and for the host, which comes first. Rows
+                                            choose between addresses, since it is far to them.
     act : In(BlockRead)             While ``busy`` is low.
     busy : Out(1)                   An operation is under way: from the cycle after its issue to that of its last write.
     faults : Out(FAULT_FLAGS) array     This cycle's, by side of the chip: ISSUE (a walk still runs), COUNT (then no
@@ -250,6 +255,7 @@ class Mxm(wiring.Component):
             "weights": Out(WeightRead(config)),
             "block_write": In(BlockWrite(config)),
             "acc": In(AccumulatorRead(config)),
+            "acc_host": In(AccumulatorRead(config)),
             "act": In(BlockRead(config)),
             "busy": Out(1),
             "faults": Out(FAULT_FLAGS).array(SIDES),
@@ -390,7 +396,9 @@ class Mxm(wiring.Component):
                 row.address.eq(acc_addresses[side]),
                 row.replace.eq(replace),
                 row.read_address.eq(self.acc.address),
-                self.acc.data.sums[index].eq(row.read_sum),
+                row.host_reads.eq(self.acc_host.enable),
+                row.host_address.eq(self.acc_host.address),
+                *(port.data.sums[index].eq(row.read_sum) for port in (self.acc, self.acc_host)),
             ]
             overflows[side].append(row.overflow)
 
@@ -399,13 +407,17 @@ class Mxm(wiring.Component):
         m.submodules.bases = bases = memory.Memory(shape=_CODE_BITS, depth=depth, init=[], attrs=LUT_RAM)
         base_write, base_read = bases.write_port(), bases.read_port(domain="comb")
         base_q = Signal(_CODE_BITS, reset_less=True)
-        m.d.sync += base_q.eq(base_read.data)
+        base_address = Signal.like(base_read.addr, reset_less=True)
+        m.d.sync += [
+            base_address.eq(Mux(self.acc_host.enable, self.acc_host.address, self.acc.address)),
+            base_q.eq(base_read.data),
+        ]
         m.d.comb += [
             base_write.en.eq(at[accumulate]),
             base_write.addr.eq(later(acc_address, shift - 2, accumulate, "base_address")),
             base_write.data.eq(later(base, _ACT_DATA, accumulate, "base")),
-            base_read.addr.eq(replicated(m, "base_address_here", self.acc.address, self.technology)),
-            self.acc.data.base.eq(base_q),
+            base_read.addr.eq(base_address),
+            *(port.data.base.eq(base_q) for port in (self.acc, self.acc_host)),
         ]
 
         outside = [

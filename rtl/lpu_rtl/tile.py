@@ -97,6 +97,8 @@ class Tile(wiring.Component):
         connect(m, vxm.register_write, icu.reduction)
         connect(m, vxm.block_write, mxm.block_write)
         connect(m, windows.act_read, mxm.act)
+        connect(m, vxm.acc, mxm.acc)
+        connect(m, windows.acc_read, mxm.acc_host)
         m.d.comb += mxm.stop.eq(icu.cancel)
         m.d.sync += icu.was_busy.eq(mxm.busy | vxm.busy)
 
@@ -109,7 +111,7 @@ class Tile(wiring.Component):
             share(m, vmem.write, [vxm.vmem_write, windows.vmem_write]),
             share(m, smem.read[0], [vxm.smem_c, icu.slane, windows.smem_read]),
             share(m, smem.write, [vxm.smem_write, windows.smem_write]),
-            share(m, mxm.acc, [vxm.acc, windows.acc_read]),
+            vxm.acc.enable & windows.acc_read.enable,
         ]
         connect(m, vxm.vmem_b, vmem.read[1])
         m.d.sync += [

@@ -213,7 +213,7 @@ def test_reset_leaves_no_fault_that_was_on_its_way(run_tile, tmp_path):
     images = {code: image for image, code in FAULTS.values()}
     for code, image in images.items():
         image.save(tmp_path / code.name)
-    run_tile(SMALL, "tile", "reset_beats_faults", images=[str(tmp_path / code.name) for code in images], delays=40)
+    run_tile(SMALL, "tile", "reset_wins", images=[str(tmp_path / code.name) for code in images], delays=40)
 
 
 @pytest.mark.parametrize("seed", range(5))

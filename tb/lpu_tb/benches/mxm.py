@@ -44,7 +44,8 @@ class MxmDriver:
     async def start(self) -> None:
         """Reset the unit and bring the accumulators of both sides to zero."""
         dut = self.dut
-        for name in ("issue__start", "stop", "block_write__enable", "act__address", "acc__address"):
+        for name in ("issue__start", "stop", "block_write__enable", "act__address", "acc__address",
+                     "acc_host__enable"):  # fmt: skip
             getattr(dut, name).value = 0
         dut.rst.value = 1
         start_clock(dut.clk)

@@ -88,7 +88,7 @@ async def resets(dut) -> None:
 
 
 @cocotb.test(timeout_time=2, timeout_unit="sec")
-async def reset_beats_faults(dut) -> None:
+async def reset_wins(dut) -> None:
     """A RESET in any cycle around the fault of each of ``images`` leaves no fault behind: a unit may raise it while the
     reset is on its way there."""
     given = parameters()
