@@ -41,23 +41,21 @@ class Round(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        top = self.significand[-1]
-        # From 2 on the lowest bit of `significand` is the guard bit. Rounding up adds at that bit in both cases: from 2
-        # on it is only done when the bit is set, so the carry arrives where it belongs. One adder serves both.
-        round_up = Mux(
-            top,
-            self.significand[0] & (self.guard | self.sticky | self.significand[1]),
-            self.guard & (self.sticky | self.significand[0]),
-        )
+        # A half is rounded up, then made even by its lowest bit: so the adder does not wait for `sticky`. From 2 on the
+        # lowest bit of `significand` is the guard bit. Rounding up adds at that bit in both cases: from 2 on it is only
+        # done when the bit is set, so the carry arrives where it belongs. One adder serves both.
+        top, lowest = self.significand[-1], self.significand[0]
+        is_half = Mux(top, lowest & ~(self.guard | self.sticky), self.guard & ~self.sticky)
         rounded = Signal.like(self.significand)
         carry = rounded[-1]
-        m.d.comb += rounded.eq(self.significand + round_up)
+        m.d.comb += rounded.eq(self.significand + Mux(top, lowest, self.guard))
 
         # Both outcomes of the exponent are ready before the carry is.
         above = Signal(EXPONENT)
         m.d.comb += above.eq(self.exponent + 1)
         is_tiny = Mux(carry, self.exponent < 0, self.exponent < 1)
-        fraction = Mux(carry, rounded[1:-1], rounded[:-2])
+        up = Mux(carry, rounded[1:-1], rounded[:-2])
+        fraction = Cat(up[0] & ~is_half, up[1:])
         m.d.comb += [
             self.overflow.eq(Mux(carry, above > EXPONENT_MAX, self.exponent > EXPONENT_MAX)),
             self.result.eq(Cat(Mux(is_tiny, 0, Cat(fraction, Mux(carry, above[:8], self.exponent[:8]))), self.sign)),
