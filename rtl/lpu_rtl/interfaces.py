@@ -131,15 +131,14 @@ def WeightRowRead(config: TileConfig) -> Signature:
 
 
 def WeightWrite(config: TileConfig) -> Signature:
-    """Row mode: byte ``[row][c]`` takes ``data[c mod rows]`` for every c in ``columns`` (a mask).
-    Column mode: byte ``[r][column]`` takes ``data[r]`` for every r."""
+    """Byte ``[r][c]`` takes ``data[c mod rows]``, or ``data[r]`` if it is ``by_column``, for every r in ``rows`` and c
+    in ``columns``, which are masks. ``enable`` is high for every write, and ``rows`` is 0 while it is low."""
     return Signature({
         "enable": Out(1),
         "address": Out(address_bits(config.wmem_words)),
         "by_column": Out(1),
-        "row": Out(address_bits(config.rows)),
+        "rows": Out(config.rows),
         "columns": Out(config.cols),
-        "column": Out(address_bits(config.cols)),
         "data": Out(data.ArrayLayout(signed(8), config.rows)),
     })  # fmt: skip
 

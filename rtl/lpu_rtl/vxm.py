@@ -366,12 +366,12 @@ class Vxm(wiring.Component):
         """The reducer, which takes results, or squares of results when they are ready; returns whether it is busy."""
         m.submodules.reducer = reducer = Reducer(self.config)
         layout = event.reduce.shape()
-        squared = layout(gated(event.reduce, event.is_squared))
+        squared, is_square = layout(gated(event.reduce, event.is_squared)), event.is_squared
         is_busy = [reducer.busy]
         for cycle in range(vxm.MULTIPLY):
             squared = delayed(m, squared, 1, name=f"squared{cycle}", reset_less=False)
-            is_busy.append(squared.kind != Reduce.NONE)
-        is_square = squared.kind != Reduce.NONE
+            is_square = delayed(m, is_square, 1, name=f"is_square{cycle}", reset_less=False)
+            is_busy.append(is_square)
         self._fault(Fault.CONFLICT, is_square & ~event.is_squared & (event.reduce.kind != Reduce.NONE))
         valid = delayed(m, Cat(lane.result_valid for lane in lanes), vxm.MULTIPLY, name="square_valid")
         m.d.comb += [

@@ -181,21 +181,24 @@ class Windows(wiring.Component):
             word = replicated(m, f"{window.name.lower()}_word", write.data, self.technology)
             port = getattr(self, f"{window.name.lower()}_write")
             enable = Signal(name=f"{window.name.lower()}_enable")
-            m.d.sync += enable.eq(write.enable & asked.exists)
+            is_asked = write.enable & asked.exists
+            m.d.sync += enable.eq(is_asked)
             m.d.comb += port.address.eq(place.word)
             if window in (Window.PROGRAM, Window.TIMING):
                 m.d.comb += [port.enable.eq(enable), port.beat.eq(place.beat), port.data.eq(word)]
             elif window is Window.WMEM:
                 quad_bits = ceil_log2(config.cols // _WORD_BYTES)  # a beat is four neighbours of one row
-                m.d.sync += port.columns.eq(write.strobe << (asked.beat[:quad_bits] * _WORD_BYTES))
+                m.d.sync += [
+                    port.rows.eq(is_asked << asked.beat[quad_bits:]),
+                    port.columns.eq(write.strobe << (asked.beat[:quad_bits] * _WORD_BYTES)),
+                ]
                 m.d.comb += [
                     port.enable.eq(enable),
-                    port.row.eq(place.beat[quad_bits:]),
                     *(port.data[i].eq(word.word_select(i % _WORD_BYTES, 8)) for i in range(config.rows)),
                 ]
             else:
+                m.d.sync += port.enable.eq(is_asked << asked.beat)
                 m.d.comb += [
-                    port.enable.eq(enable << place.beat),
                     *(port.data[lane].eq(word) for lane in range(config.rows)),
                 ]
 

@@ -1,6 +1,6 @@
 """Weight SRAM: a word of ``rows x cols`` int8 a cycle, written a row or a column at a time."""
 
-from amaranth import Module, Mux, Value
+from amaranth import Cat, Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -53,19 +53,16 @@ class WeightMemory(wiring.Component):
         def here(name: str, value: Value) -> Value:
             return replicated(m, f"{name}{row}", value, self.technology)
 
-        is_written = here("is_written", write.enable & (write.by_column | (write.row == row)))
-        by_column = here("by_column", write.by_column)
-        columns, column = here("columns", write.columns), here("column", write.column)
-        values = here("values", write.data.as_value())
+        is_written, columns = here("is_written", write.rows[row]), here("columns", write.columns)
+        values = here("values", Cat(Mux(write.by_column, write.data[row], write.data[col]) for col in range(rows)))
         m.d.comb += [
             bank.write_address.eq(here("write_address", write.address)),
             bank.read_enable.eq(here("read_enable", read.enable)),
             bank.read_address.eq(here("read_address", read.address)),
         ]
         for col in range(cols):
-            lane = Mux(by_column, values.word_select(row, _BYTE), values.word_select(col % rows, _BYTE))
             m.d.comb += [
-                bank.write_enable[col].eq(is_written & Mux(by_column, column == col, columns[col])),
-                bank.write_data[col].eq(lane),
+                bank.write_enable[col].eq(is_written & columns[col]),
+                bank.write_data[col].eq(values.word_select(col % rows, _BYTE)),
             ]
         return bank.read_data.as_value()

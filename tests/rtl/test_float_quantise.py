@@ -111,10 +111,13 @@ def test_scale_of_one(config, kind, tmp_path):
     assert np.array_equal(found["clamped"], clamped.sum(axis=1))
     assert np.array_equal(found["weight_write__by_column"], np.full(len(vectors), kind is Quantise.COLUMN))
     assert np.array_equal(found["weight_write__address"], fields["address"])
-    assert np.array_equal(found["weight_write__column"], fields["index"])
-    assert np.array_equal(found["weight_write__row"], fields["index"] % config.rows)
-    part = (1 << config.rows) - 1 << fields["part"] * config.rows
-    assert np.array_equal(found["weight_write__columns"], part)
+    all_rows = (1 << config.rows) - 1
+    if kind is Quantise.COLUMN:
+        assert (found["weight_write__rows"] == all_rows).all()
+        assert np.array_equal(found["weight_write__columns"], 1 << fields["index"])
+    else:
+        assert np.array_equal(found["weight_write__rows"], 1 << fields["index"] % config.rows)
+        assert np.array_equal(found["weight_write__columns"], all_rows << fields["part"] * config.rows)
 
 
 @EVERY_CONFIG

@@ -12,7 +12,7 @@ from lpu_isa.mxm import TRACKERS
 from lpu_isa.vxm import TO_BLOCKS, Quantise
 
 from ..interfaces import BlockWrite, WeightWrite, vector_layout
-from .encoding import delayed, float_layout
+from .encoding import delayed, float_layout, gated
 from .shift import shift_right
 from .tree import balanced, larger, largest, pairwise
 
@@ -138,13 +138,18 @@ class Quantiser(wiring.Component):
             are_clamped.append(delayed(m, is_clamped, 1, name=f"is_clamped{row}"))
         code = delayed(m, Mux(is_empty, 0, field - BLOCK_EXPONENT_OFFSET)[:8], 1, name="code")
         # What the memories' ports are told is decoded a cycle ahead: they are far away.
-        is_column = event.kind == Quantise.COLUMN
-        is_block, is_weight, is_column = (
+        is_row, is_column = event.kind == Quantise.ROW, event.kind == Quantise.COLUMN
+        the_row = gated(1 << event.index[: address_bits(config.rows)], is_row)
+        the_column = (1 << event.index)[: config.cols]
+        part = Cat((event.part == part).replicate(config.rows) for part in range(config.words_per_block))
+        is_block, is_weight, is_column, written_rows, written_columns = (
             delayed(m, value, 1, name=name, reset_less=False)
             for name, value in (
                 ("is_block", is_to_blocks(event.kind)),
-                ("is_weight", (event.kind == Quantise.ROW) | is_column),
+                ("is_weight", is_row | is_column),
                 ("is_column", is_column),
+                ("written_rows", (the_row | is_column.replicate(config.rows))[: config.rows]),
+                ("written_columns", Mux(is_column, the_column, part)),
             )
         )
         event = delayed(m, event, 1, name="event_rounded", reset_less=False)
@@ -161,15 +166,12 @@ class Quantiser(wiring.Component):
             weight.enable.eq(is_weight),
             weight.address.eq(event.address),
             weight.by_column.eq(is_column),
-            weight.row.eq(event.index),
-            weight.column.eq(event.index),
+            weight.rows.eq(written_rows),
+            weight.columns.eq(written_columns),
             self.clamped.eq(Mux(is_weight, balanced(operator.add, are_clamped), 0)),
             self.is_outside.eq((event.kind != Quantise.NONE) & event.is_outside),
             self.busy.eq(Cat(event.kind != Quantise.NONE for event in events).any()),
         ]
-        for part in range(config.words_per_block):
-            columns = weight.columns[part * config.rows :][: config.rows]
-            m.d.comb += columns.eq((event.part == part).replicate(config.rows))
         for row, value in enumerate(values):
             m.d.comb += [block.data[row].eq(value), weight.data[row].eq(value)]
         return m

@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from functools import reduce
+from itertools import product
 from operator import or_
 from typing import Any
 
@@ -125,13 +126,11 @@ class _Surroundings:
         if self._is_on("weight_write"):
             word = self._note("weight_write", "wmem", cycle, is_write=True)
             values = _int8(_unpack(int(dut.weight_write__data.value), 8, rows))
-            if dut.weight_write__by_column.value:
-                self.wmem[word, :, int(dut.weight_write__column.value)] = values
-            else:
-                row, columns = int(dut.weight_write__row.value), int(dut.weight_write__columns.value)
-                for column in range(config.cols):
-                    if columns >> column & 1:
-                        self.wmem[word, row, column] = values[column % rows]
+            by_column = dut.weight_write__by_column.value
+            in_rows, in_columns = int(dut.weight_write__rows.value), int(dut.weight_write__columns.value)
+            for row, column in product(range(rows), range(config.cols)):
+                if in_rows >> row & 1 and in_columns >> column & 1:
+                    self.wmem[word, row, column] = values[row if by_column else column % rows]
         self.clamped += int(dut.clamped.value)
         for index, value in self._late.items():
             self.registers[index] = value

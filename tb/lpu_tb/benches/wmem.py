@@ -51,9 +51,9 @@ async def traffic(dut) -> None:
         dut.write__enable.value = int(is_written)
         dut.write__address.value = word
         dut.write__by_column.value = int(by_column)
-        dut.write__row.value = row
-        dut.write__columns.value = columns
-        dut.write__column.value = column
+        in_rows = (1 << rows) - 1 if by_column else 1 << row
+        dut.write__rows.value = in_rows if is_written else 0
+        dut.write__columns.value = 1 << column if by_column else columns
         dut.write__data.value = _integer(values)
         if is_written and by_column:
             memory[word][:, column] = values
