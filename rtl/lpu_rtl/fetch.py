@@ -49,6 +49,7 @@ class Fetch(wiring.Component):
     pc, past_end : Out              Its number, or that there is no such bundle.
     bundle : Out                    Its bits.
     loads, coming : Out             ``coming`` is ``bundle`` from the next cycle on.
+    comes_past_end : Out(1)         With ``loads``: there is no such bundle.
     distance : Out(12)              Cycles from it to the next issue.
     program_read, timing_read : In(MemoryRead)          For the host.
     program_write, timing_write : In(BeatWrite)         Likewise.
@@ -75,6 +76,7 @@ class Fetch(wiring.Component):
             "bundle": Out(self.format.bits),
             "loads": Out(1),
             "coming": Out(self.format.bits),
+            "comes_past_end": Out(1),
             "distance": Out(TIMING_BITS),
             "program_read": In(MemoryRead(config.bundles, 32 * beats)),
             "program_write": In(BeatWrite(config.bundles, beats, 32)),
@@ -140,6 +142,7 @@ class Fetch(wiring.Component):
             issue_next.eq(self.running & advances & ~self.stop),
             self.pc.eq(pc),
             self.past_end.eq(pc[-1]),  # `bundles` is a power of two
+            self.comes_past_end.eq(pc[-1] | (self.issue & pc[:-1].all())),
         ]
         m.d.sync += [
             self.issue.eq(issue_next),

@@ -208,7 +208,7 @@ class Icu(wiring.Component):
         holds_code = {code: Signal(name=f"holds_{code.name.lower()}") for code in codes}
         with m.If(fetch.loads):
             bad = ~legal | nameless
-            may = ~bad & (coming["header"].timed | coming["header"].wait.any())
+            may = ~bad & (coming["header"].timed | coming["header"].wait.any()) & ~fetch.comes_past_end
             m.d.sync += [is_bad.eq(bad), may_execute.eq(may), may_receive.eq(may & (coming["icu"].op == IcuOp.RECV))]
             m.d.sync += [signal.eq(coming[name].op.any()) for name, signal in holds.items()]
             m.d.sync += [signal.eq(coming["icu"].op == code) for code, signal in holds_code.items()]
@@ -216,7 +216,7 @@ class Icu(wiring.Component):
         present, execute = Signal(), Signal()
         m.d.comb += [
             present.eq(fetch.issue & ~fetch.past_end),
-            execute.eq(present & may_execute & ~faulting),
+            execute.eq(fetch.issue & may_execute & ~faulting),
             # As RECV's own, without looking whether a fault stops everything anyway: the next address waits for it.
             fetch.hold.eq(((fetch.issue & may_receive) | self.waiting) & ~self.inbox.valid),
             fetch.delay.eq(self.clearing),
