@@ -1,6 +1,6 @@
 """Weight SRAM: a word of ``rows x cols`` int8 a cycle, written a row or a column at a time."""
 
-from amaranth import Cat, Module, Mux, Value
+from amaranth import Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -54,15 +54,13 @@ class WeightMemory(wiring.Component):
             return replicated(m, f"{name}{row}", value, self.technology)
 
         is_written, columns = here("is_written", write.rows[row]), here("columns", write.columns)
-        values = here("values", Cat(Mux(write.by_column, write.data[row], write.data[col]) for col in range(rows)))
+        by_column, values = here("by_column", write.by_column), here("values", write.data.as_value())
         m.d.comb += [
             bank.write_address.eq(here("write_address", write.address)),
             bank.read_enable.eq(here("read_enable", read.enable)),
             bank.read_address.eq(here("read_address", read.address)),
         ]
         for col in range(cols):
-            m.d.comb += [
-                bank.write_enable[col].eq(is_written & columns[col]),
-                bank.write_data[col].eq(values.word_select(col % rows, _BYTE)),
-            ]
+            value = Mux(by_column, values.word_select(row, _BYTE), values.word_select(col % rows, _BYTE))
+            m.d.comb += [bank.write_enable[col].eq(is_written & columns[col]), bank.write_data[col].eq(value)]
         return bank.read_data.as_value()
