@@ -64,7 +64,7 @@ class Tile(wiring.Component):
         vxm = Vxm(config, technology)
         m.submodules.vxm = DomainRenamer("vector")(vxm)
         m.submodules.wmem = wmem = WeightMemory(config, technology)
-        m.submodules.weight_rows = weight_rows = WeightRows(config)
+        m.submodules.weight_rows = weight_rows = WeightRows(config, technology)
         m.submodules.vmem = vmem = VectorMemory(config, config.vmem_words, 2, technology)
         m.submodules.smem = smem = VectorMemory(config, config.smem_words, 1, technology)
 
