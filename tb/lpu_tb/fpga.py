@@ -24,12 +24,16 @@ from lpu_sw.run import find_tile, plan_run
 
 from .floorplan import floorplan
 from .part import PARTS
-from .synth import Routed, SynthesisError, area, bitstream, place_and_route, provenance, run_yosys
+from .paths import slow_paths
+from .synth import Routed, SynthesisError, area, bitstream, delays, place_and_route, provenance, run_yosys
 
 __all__ = ["RESULTS", "fingerprint", "mean_cycles", "record", "remember", "stale"]
 
 _TOP = "board"
 _MISMATCH = 0.001
+_SLOW = 0.8
+"""Of the longest path: what takes longer is told, up to so many paths."""
+_MAX_PATHS = 12
 
 
 def mean_cycles(model: Path, tile: str) -> float:
@@ -83,6 +87,11 @@ def record(
         raise SynthesisError(
             f"nextpnr derived a clock of {routed.constraint_mhz} MHz, {clock_mhz:g} MHz were to be made"
         )
+    paths = slow_paths(delays(made, best), _SLOW * 1e3 / routed.fmax_mhz)[:_MAX_PATHS]
+    for path in paths:
+        progress(
+            f"{path.ns:.1f} ns, {path.logic_ns:.1f} of it logic: {path.start} to {path.end}, {path.endpoints} ends"
+        )
     return {
         "tile": tile,
         "fmax_mhz": routed.fmax_mhz,
@@ -101,6 +110,7 @@ def record(
         "critical_path": routed.path,
         "logic_ns": routed.logic_ns,
         "routing_ns": routed.routing_ns,
+        "slow_paths": [path._asdict() for path in paths],
         "seeds": {str(seed): run.fmax_mhz for seed, run in runs.items()},
         "seeds_mhz": {"lowest": min(clocks), "median": statistics.median(clocks), "highest": max(clocks)},
         "bitstream": bitstream(made, best).name,

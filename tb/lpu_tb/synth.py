@@ -33,6 +33,7 @@ __all__ = [
     "bitstream",
     "cells",
     "configuration",
+    "delays",
     "netlist",
     "place_and_route",
     "provenance",
@@ -234,7 +235,7 @@ def place_and_route(
     part: str = PART,
     minutes: float | None = None,
 ) -> Routed:
-    """Place and route a netlist; takes minutes. Report, log and `configuration` lie beside it.
+    """Place and route a netlist; takes minutes. Report, log, `configuration` and `delays` lie beside it.
 
     target_mhz : of every clock that ``constraints``, an LPF file beside the netlist with pins and clocks, leaves open.
     part : nextpnr's option. minutes : after which it is given up, since routing of a full chip need not end.
@@ -247,7 +248,7 @@ def place_and_route(
     # Only the second router routes a full chip, but it breaks off where the clock's pin is left to the placer.
     router = "router1" if constraints is None else "router2"
     options = {"placer": "static", "router": router, "seed": seed, "json": result.name, "report": report.name,
-               "textcfg": configuration(result, seed).name}  # fmt: skip
+               "textcfg": configuration(result, seed).name, "sdf": delays(result, seed).name}  # fmt: skip
     if target_mhz is not None:
         options["freq"] = target_mhz
     arguments = [part, *_PACKAGE, "--timing-allow-fail"]
@@ -261,6 +262,11 @@ def place_and_route(
 def configuration(result: Path, seed: int) -> Path:
     """Where `place_and_route` leaves the settings of every bit of the chip, as text."""
     return result.with_name(f"{result.stem}-seed{seed}.config")
+
+
+def delays(result: Path, seed: int) -> Path:
+    """Where `place_and_route` leaves what each cell and wire takes, as SDF."""
+    return result.with_name(f"{result.stem}-seed{seed}.sdf")
 
 
 def bitstream(result: Path, seed: int) -> Path:
