@@ -89,9 +89,7 @@ def record(
         )
     paths = slow_paths(delays(made, best), _SLOW * 1e3 / routed.fmax_mhz)[:_MAX_PATHS]
     for path in paths:
-        progress(
-            f"{path.ns:.1f} ns, {path.logic_ns:.1f} of it logic: {path.start} to {path.end}, {path.endpoints} ends"
-        )
+        progress(f"{path.ns:.1f} ns, {path.logic_ns:.1f} of logic: {path.start} to {path.end} ({path.endpoints})")
     return {
         "tile": tile,
         "fmax_mhz": routed.fmax_mhz,

@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["SlowPath", "cell_name", "slow_paths"]
+__all__ = ["SlowPath", "slow_paths"]
 
 _DELAY = re.compile(r"\((?:-?\d+):(?:-?\d+):(-?\d+)\)")  # the longest of three
 _CLOCK_PIN = re.compile(r"/(?:CLK[AB0-3]?|WCK)$")
@@ -17,8 +17,8 @@ _CELL = re.compile(r"_(?:TRELLIS|LUT4|CCU2|PFUMX|L6MUX|DP16KD|MULT18).*|\$.*")
 class SlowPath(NamedTuple):
     """The longest path between two groups of registers, and how many registers end one as slow as was asked for.
 
-    Groups are registers and memories whose names differ in numbers only. ``ns`` is from clock to clock, ``logic_ns`` the
-    part that is not wire.
+    Groups are registers and memories whose names differ in numbers only. ``ns`` is from clock to clock, ``logic_ns``
+    the part that is not wire.
     """
 
     ns: float
@@ -108,10 +108,6 @@ def _in_order(timing: _Timing) -> Iterator[str]:
     yield from sorter.static_order()
 
 
-def cell_name(cell: str) -> str:
-    """What a cell of nextpnr's belongs to, as far as its name tells a signal or module of ours."""
-    return _CELL.sub("", cell.replace("\\", ""))
-
-
 def _group(pin: str) -> str:
-    return re.sub(r"\d+", "#", cell_name(pin.rpartition("/")[0]))
+    """The signal or module that a pin's cell belongs to, as far as its name tells, without numbers."""
+    return re.sub(r"\d+", "#", _CELL.sub("", pin.rpartition("/")[0].replace("\\", "")))
