@@ -39,8 +39,9 @@ _SELECT = 1
 _HALVES = 2
 """Of the lanes, which lie far apart."""
 
-N_FAULTS = _HALVES + 2
-"""Ports of faults."""
+_AGENDAS, _OTHERS = _HALVES, _HALVES + 1
+N_FAULTS = _OTHERS + 1
+"""Ports of faults: one for each half of the lanes, one for agendas that are asked too much of, one for all else."""
 
 _OPERAND_CHOICES = {"multiply": Multiply, "add": Add, "gain": Gain}
 
@@ -74,8 +75,7 @@ class Vxm(wiring.Component):
     scalars : Out                               Register reads of ``multiply``, ``add`` and ``gain``.
     register_write : Out(RegisterWrite)         Reductions.
     clamped : Out(range(rows + 1))              Lanes that were clamped in this cycle's ``weight_write``.
-    faults : Out(FAULT_FLAGS) array             This cycle's faults: those of each half of the lanes, of agendas that
-                                                are asked too much of, and all others.
+    faults : Out(FAULT_FLAGS) array             This cycle's, as `N_FAULTS` says.
     busy : Out(1)                               From the cycle after issue to that of the last write.
 
     Timing: `lpu_isa.vxm.use`, cycle by cycle. ISSUE, COUNT and the CONFLICT of source and switch are raised a cycle
@@ -149,7 +149,7 @@ class Vxm(wiring.Component):
         for unit, operand in operands.items():
             m.d.comb += control[unit].eq(operand.start)
             connect(m, flipped(getattr(self.scalars, unit)), operand.scalar)
-            self._fault(Fault.CONFLICT, operand.conflict, _HALVES)
+            self._fault(Fault.CONFLICT, operand.conflict, _AGENDAS)
             is_outside_q = delayed(m, operand.is_outside, AHEAD, name=f"{unit}_outside", reset_less=False)
             self._fault(Fault.ADDRESS, is_outside_q)
         # The memories lie far away, so that what they are asked goes there from a register.
@@ -208,7 +208,7 @@ class Vxm(wiring.Component):
             agenda.delay.eq(self._step.delays[stage]),
             agenda.event.tap.eq(self._taps[stage]),
         ]
-        self._fault(Fault.CONFLICT, agenda.conflict, _HALVES)
+        self._fault(Fault.CONFLICT, agenda.conflict, _AGENDAS)
         return agenda
 
     def _decoded_tap(self, m: Module, agenda: Agenda, name: str) -> Value:
@@ -389,7 +389,7 @@ class Vxm(wiring.Component):
 
     # Faults.
 
-    def _fault(self, fault: Fault, condition: Value, port: int = N_FAULTS - 1) -> None:
+    def _fault(self, fault: Fault, condition: Value, port: int = _OTHERS) -> None:
         self._faults[port].append((fault, condition))
 
     def _raise_faults(self, m: Module, of_steps: Value) -> None:
