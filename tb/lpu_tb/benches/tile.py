@@ -72,10 +72,7 @@ async def resets(dut) -> None:
     device = scoreboard.device
     await scoreboard.load(image)
     for delay in range(given["delays"]):
-        await device.start(image.metadata.get("inbox", []))
-        for _ in range(delay):
-            await RisingEdge(dut.clk)
-        await FallingEdge(dut.clk)
+        await _run_for(dut, device, image, delay)
         await (device.reset() if delay % 2 else device.stop())
         status = await device.register(Register.STATUS)
         assert not status & (Status.RUNNING | Status.FAULTED), f"status {status} after {delay} cycles"
@@ -97,13 +94,18 @@ async def reset_wins(dut) -> None:
     for path, image in zip(given["images"], images, strict=True):
         await device.load(image)
         for delay in range(given["delays"]):
-            await device.start(image.metadata.get("inbox", []))
-            for _ in range(delay):
-                await RisingEdge(dut.clk)
-            await FallingEdge(dut.clk)
+            await _run_for(dut, device, image, delay)
             await device.reset()
             fault = Fault(await device.register(Register.FAULT))
             assert fault is Fault.NONE, f"{path}: {fault.name} after a reset {delay} cycles behind the start"
+
+
+async def _run_for(dut, device: TileDevice, image: Image, cycles: int) -> None:
+    """Start the loaded ``image`` and wait."""
+    await device.start(image.metadata.get("inbox", []))
+    for _ in range(cycles):
+        await RisingEdge(dut.clk)
+    await FallingEdge(dut.clk)
 
 
 async def _scoreboard(dut, config: TileConfig, seed: int) -> Scoreboard:
