@@ -7,11 +7,12 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
+from .synth import CELL_KIND
+
 __all__ = ["SlowPath", "slow_paths"]
 
 _DELAY = re.compile(r"\((?:-?\d+):(?:-?\d+):(-?\d+)\)")  # the longest of three
 _CLOCK_PIN = re.compile(r"/(?:CLK[AB0-3]?|WCK)$")
-_CELL = re.compile(r"_(?:TRELLIS|LUT4|CCU2|PFUMX|L6MUX|DP16KD|MULT18).*|\$.*")
 
 
 class SlowPath(NamedTuple):
@@ -110,4 +111,5 @@ def _in_order(timing: _Timing) -> Iterator[str]:
 
 def _group(pin: str) -> str:
     """The signal or module that a pin's cell belongs to, as far as its name tells, without numbers."""
-    return re.sub(r"\d+", "#", _CELL.sub("", pin.rpartition("/")[0].replace("\\", "")))
+    name, _, _ = CELL_KIND.sub("", pin.rpartition("/")[0].replace("\\", "")).partition("$")
+    return re.sub(r"\d+", "#", name)

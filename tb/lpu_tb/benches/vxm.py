@@ -1,9 +1,7 @@
 """The vector unit between memories that are modelled here."""
 
 from collections import Counter, deque
-from functools import reduce
 from itertools import product
-from operator import or_
 from typing import Any
 
 import cocotb
@@ -21,6 +19,7 @@ from lpu_sw.sim.state import TileState
 
 from ..clock import start_clock
 from ..runner import parameters
+from .faults import lowest_fault
 from .vxm_passes import Access, Issued, PassSequence, clash, faulty_pass, observable_accesses, random_state
 
 _ACCUMULATOR_BITS = 44
@@ -58,7 +57,7 @@ class _Surroundings:
         self._late: dict[int, int] = {}
         self.clamped = 0
         self.accesses: Counter[Access] = Counter()
-        self.faults: list[tuple[int, int]] = []
+        self.faults: list[tuple[int, Fault]] = []
         self.busy: set[int] = set()
         self._data: deque[dict[str, int]] = deque({} for _ in range(WEIGHT_ROW_LATENCY))
         self._acc_data = self._acc_read = 0  # of this cycle, and what the next one gives
@@ -90,9 +89,8 @@ class _Surroundings:
             index = int(getattr(dut, f"scalars__{name}__index").value)
             getattr(dut, f"scalars__{name}__data").value = self.registers[index]
         self._take_writes(cycle)
-        if flags := reduce(or_, (int(getattr(dut, f"faults__{port}").value) for port in range(N_FAULTS))):
-            lowest = (flags & -flags).bit_length() - 1
-            self.faults.append((cycle, lowest))
+        if fault := lowest_fault(dut, N_FAULTS):
+            self.faults.append((cycle, fault))
         if dut.busy.value:
             self.busy.add(cycle)
 
